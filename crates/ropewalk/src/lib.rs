@@ -1,0 +1,1 @@
+//! Python's concurrency system in Rust: threads, processes and coroutines, laid into one rope.
