@@ -1,0 +1,1 @@
+"""The engine of the Python package `ropewalk`."""
