@@ -2,8 +2,11 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `asyncio` | the event loop: so far the engine under it |
 //! | [`park`] | how a thread waits: the one place that spins and sleeps |
 
+#[cfg(target_os = "linux")]
+pub mod asyncio;
 pub mod park;
 
 mod sync;
