@@ -47,15 +47,9 @@ class Environment:
     full: str
     interpreter: str
     has_tests: bool
-
-    @property
-    def release(self) -> bool:
-        """The default version is tested as it is released, the others with debug assertions."""
-        return self.version == DEFAULT
-
-    @property
-    def directory(self) -> Path:
-        return ROOT / ".venv" if self.release else ROOT / ".venvs" / self.version
+    directory: Path
+    release: bool
+    requirements: tuple[Path, ...] = (REQUIREMENTS,)
 
     @property
     def python(self) -> Path:
@@ -73,11 +67,13 @@ class Environment:
     def prepare(self) -> None:
         """Makes the virtual environment and installs the locked requirements; does nothing when both are there."""
         mark = self.directory / ".requirements"
-        wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest() + f" {self.interpreter} {self.full}\n"
+        locked = b"".join(file.read_bytes() for file in self.requirements)
+        wanted = f"{self.interpreter} {self.full} {hashlib.sha256(locked).hexdigest()}\n"
         if mark.exists() and mark.read_text() == wanted and self.python.exists():
             return
         check([self.interpreter, "-m", "venv", "--clear", str(self.directory)])
-        check([str(self.python), "-m", "pip", "install", "--quiet", "--requirement", str(REQUIREMENTS)])
+        files = [word for file in self.requirements for word in ("--requirement", str(file))]
+        check([str(self.python), "-m", "pip", "install", "--quiet", *files])
         mark.write_text(wanted)
 
     def build(self) -> None:
@@ -127,10 +123,11 @@ def environments() -> dict[str, Environment]:
                 print(f"skipped: {path} {why}")
                 break
         else:
-            environment = Environment(facts["version"], facts["full"], facts["path"], facts["tests"])
-            known = found.get(environment.version)
-            if known is None or (environment.has_tests and not known.has_tests):
-                found[environment.version] = environment
+            version, default = facts["version"], facts["version"] == DEFAULT
+            if version not in found or (facts["tests"] and not found[version].has_tests):
+                # The default version is tested as it is released, the others with debug assertions.
+                directory = ROOT / ".venv" if default else ROOT / ".venvs" / version
+                found[version] = Environment(version, facts["full"], facts["path"], facts["tests"], directory, default)
     return dict(sorted(found.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
 
 

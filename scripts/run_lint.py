@@ -14,6 +14,8 @@ def main() -> None:
     python = [str(environment.python), "-m"]
     clippy = ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]
     steps.run("rust: format", ["cargo", "fmt", "--all", "--check"])
+    bench = ["--manifest-path", "benchmarks/rust/Cargo.toml"]
+    steps.run("rust: format of the benchmarks", ["cargo", "fmt", *bench, "--check"])
     steps.run("rust: clippy", clippy, **variables)
     steps.run(
         "rust: documentation",

@@ -1,0 +1,56 @@
+"""What is measured: every topic, its contenders, its rows and the targets that they have to reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure. `at_least`: ratios to reach against contenders; `at_most`: our own figure's limit, in its unit."""
+
+    bench: str
+    at_least: dict[str, float] = field(default_factory=dict)
+    at_most: float | None = None
+    pinned: tuple[bool, ...] = (False,)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One program; `contenders` besides ropewalk itself."""
+
+    name: str
+    program: str  # python/X.py or the name of a binary of rust/
+    contenders: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+BOTH = (True, False)
+
+TOPICS = (
+    Topic(
+        "python threads",
+        "python/threads.py",
+        ("stdlib",),
+        (
+            Row("pipelined", {"stdlib": 10}),
+            Row("round trip", {"stdlib": 3}, pinned=BOTH),
+            Row("Future()", {"stdlib": 5}),
+            Row("10 tasks"),
+            Row("100 tasks"),
+            Row("1 000 tasks"),
+            Row("100 000 tasks"),
+            Row("memory a pending task"),
+        ),
+    ),
+    Topic(
+        "rust threads",
+        "threads",
+        ("threadpool", "rayon", "tokio"),
+        (
+            Row("pipelined", {"threadpool": 0.9, "rayon": 1.0, "tokio": 2.5}),
+            Row("round trip", {"rayon": 10}, pinned=BOTH),
+            Row("round trip without spin", pinned=BOTH),
+        ),
+    ),
+)
