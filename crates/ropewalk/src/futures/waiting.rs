@@ -243,7 +243,7 @@ mod models {
     #[test]
     fn every_arrival_is_seen() {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(2);
+        model.preemption_bound = Some(3);
         model.check(|| {
             let completions = loom::sync::Arc::new(Completions::new());
             let threads: Vec<_> = (0..2)

@@ -385,7 +385,7 @@ mod models {
     /// Workers wait before the jobs come: every wake-up has to be passed on for the model to end.
     fn no_job_is_lost(workers: usize, jobs: usize) {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(2);
+        model.preemption_bound = Some(3);
         model.check(move || {
             let queue = Arc::new(Queue::new(workers, usize::MAX));
             {
@@ -424,7 +424,7 @@ mod models {
     #[test]
     fn a_submitter_that_waits_for_room_gets_it() {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(2);
+        model.preemption_bound = Some(3);
         model.check(|| {
             let queue = Arc::new(Queue::new(1, 1));
             assert!(queue.push(1).expect("open"));
