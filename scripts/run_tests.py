@@ -16,7 +16,11 @@ from steps import Steps
 
 def rust(steps: Steps) -> None:
     python = environments()[DEFAULT].interpreter
-    steps.run("rust: tests, doc tests, examples", ["cargo", "test", "--locked", "--workspace"], PYO3_PYTHON=python)
+    steps.run(
+        "rust: tests, doc tests, examples",
+        ["cargo", "test", "--locked", "--workspace", "--all-features"],
+        PYO3_PYTHON=python,
+    )
     # Model checking wants optimised code; debug assertions stay on. Models have `loom` in their path.
     steps.run(
         "rust: loom models",

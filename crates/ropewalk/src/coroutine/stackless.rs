@@ -1,0 +1,208 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::channel::{Channel, Cold, Hot};
+use super::coroutine::{Coroutine, Outcome};
+use super::error::Error;
+use super::state::State;
+
+impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E>
+where
+    Y: 'a,
+    S: 'a,
+    R: 'a,
+    E: 'a,
+{
+    /// Makes a stackless coroutine; `body` is called at once, the future that it returns runs at the first resume.
+    ///
+    /// ```
+    /// use ropewalk::coroutine::{Coroutine, Step};
+    ///
+    /// let doubler = Coroutine::<i32, i32, &str>::new(|mut co| async move {
+    ///     let mut value = 0;
+    ///     while value < 100 {
+    ///         value = 2 * co.yield_(value).await?;
+    ///     }
+    ///     Ok("large enough")
+    /// });
+    /// doubler.prime()?;
+    /// assert_eq!(doubler.send(4)?, Step::Yielded(8));
+    /// assert_eq!(doubler.send(50)?, Step::Returned("large enough"));
+    /// # Ok::<(), ropewalk::coroutine::Error>(())
+    /// ```
+    pub fn new<B, F>(body: B) -> Self
+    where
+        B: FnOnce(Co<'a, Y, S, E>) -> F,
+        F: Future<Output = Result<R, Error<E>>> + 'a,
+    {
+        Coroutine::with(|channel| body(Co { channel }))
+    }
+}
+
+/// The body's end of a stackless coroutine. Helpers of the body borrow it: `async fn f(co: &mut Co<'_, …>)`.
+pub struct Co<'a, Y, S = (), E = std::convert::Infallible> {
+    channel: Rc<Channel<'a, Y, S, E>>,
+}
+
+impl<'a, Y, S, E> Co<'a, Y, S, E> {
+    /// Hands `value` to the caller and waits to be resumed: `received = yield value`.
+    ///
+    /// # Errors
+    /// What is thrown in, [`Error::GeneratorExit`] when the coroutine is closed.
+    #[inline]
+    pub fn yield_(&mut self, value: Y) -> Yield<'_, 'a, Y, S, E> {
+        Yield {
+            channel: &self.channel,
+            value: Some(value),
+        }
+    }
+
+    /// Lets the caller talk to `sub` until that has ended: `result = yield from sub` (PEP 380).
+    ///
+    /// Values sent, errors thrown and `close` go straight to the innermost sub-coroutine, at a cost that does
+    /// not grow with the depth of the chain. A suspended `sub` goes on as if by `next`.
+    ///
+    /// # Errors
+    /// What `sub` raises; [`Error::Finished`] if it had ended before; [`Error::GeneratorExit`], after `sub` was
+    /// closed, when this coroutine is closed.
+    pub fn yield_from<R>(&mut self, sub: Coroutine<'a, Y, S, R, E>) -> YieldFrom<'_, 'a, Y, S, R, E> {
+        YieldFrom {
+            channel: &self.channel,
+            sub: Some(sub),
+            outcome: None,
+        }
+    }
+
+    /// Yields all that `items` gives: `yield from iterable`.
+    ///
+    /// # Errors
+    /// What is thrown in, [`Error::GeneratorExit`] when the coroutine is closed, and [`Error::NoSend`] for a
+    /// value sent, since an iterator takes none. A thrown [`Error::Finished`] ends it as the iterator's end does.
+    pub async fn yield_from_iter(&mut self, items: impl IntoIterator<Item = Y>) -> Result<(), Error<E>> {
+        for item in items {
+            if !took_next(self.yield_(item).received().await)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a `yield_from_iter` goes on. A thrown StopIteration ends it, as in CPython from 3.12 on.
+pub(super) fn took_next<S, E>(received: Result<(S, bool), Error<E>>) -> Result<bool, Error<E>> {
+    match received {
+        Ok((_, true)) => Ok(true),
+        Ok((_, false)) => Err(Error::NoSend),
+        Err(Error::Finished) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The future of [`Co::yield_`].
+#[must_use = "a yield does nothing unless awaited"]
+pub struct Yield<'c, 'a, Y, S, E> {
+    channel: &'c Channel<'a, Y, S, E>,
+    value: Option<Y>,
+}
+
+impl<Y, S, E> Yield<'_, '_, Y, S, E> {
+    #[inline]
+    fn step(&mut self) -> Poll<Result<(S, bool), Error<E>>> {
+        if let Some(value) = self.value.take() {
+            self.channel.hot.set(Hot::Yielded(value));
+            return Poll::Pending;
+        }
+        self.channel.received().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// As awaiting it, with the mark of a `next`.
+    async fn received(mut self) -> Result<(S, bool), Error<E>> {
+        std::future::poll_fn(|_| self.step()).await
+    }
+}
+
+// The value is moved out, never pinned.
+impl<Y, S, E> Unpin for Yield<'_, '_, Y, S, E> {}
+
+impl<Y, S, E> Future for Yield<'_, '_, Y, S, E> {
+    type Output = Result<S, Error<E>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        self.step().map_ok(|(value, _)| value)
+    }
+}
+
+/// The future of [`Co::yield_from`].
+#[must_use = "a yield from does nothing unless awaited"]
+pub struct YieldFrom<'c, 'a, Y, S, R, E> {
+    channel: &'c Channel<'a, Y, S, E>,
+    sub: Option<Coroutine<'a, Y, S, R, E>>,
+    outcome: Option<Outcome<R, E>>,
+}
+
+// The sub-coroutine is a handle, its body is pinned in a box of its own.
+impl<Y, S, R, E> Unpin for YieldFrom<'_, '_, Y, S, R, E> {}
+
+// One that is given up in the poll that began it must not leave its sub-coroutine for the driver to find.
+impl<Y, S, R, E> Drop for YieldFrom<'_, '_, Y, S, R, E> {
+    fn drop(&mut self) {
+        self.channel.cold.set(Cold::Empty);
+    }
+}
+
+impl<Y, S: Default, R, E> Future for YieldFrom<'_, '_, Y, S, R, E> {
+    type Output = Result<R, Error<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.sub.take() {
+            Some(sub) => match self.channel.delegate(sub) {
+                Ok(outcome) => {
+                    self.outcome = Some(outcome);
+                    Poll::Pending
+                }
+                Err(error) => Poll::Ready(Err(error)),
+            },
+            None => match self
+                .outcome
+                .as_ref()
+                .and_then(|outcome| self.channel.joined(outcome))
+            {
+                Some(result) => Poll::Ready(result),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<'a, Y, S, E> Channel<'a, Y, S, E> {
+    /// Begins a `yield_from`: the driver goes on with `sub` once the body has given up control.
+    pub(super) fn delegate<R>(&self, sub: Coroutine<'a, Y, S, R, E>) -> Result<Outcome<R, E>, Error<E>>
+    where
+        S: Default,
+    {
+        let (mut stack, outcome) = sub.into_parts();
+        match stack.state {
+            State::Created => {}
+            State::Suspended => stack.put(Hot::Next(S::default())),
+            _ => return Err(Error::Finished),
+        }
+        self.cold.set(Cold::Delegated(stack));
+        Ok(outcome)
+    }
+
+    /// Ends a `yield_from`: what `sub` left, or what is raised here instead. An error of its clean-up comes before the
+    /// GeneratorExit that it was closed for.
+    pub(super) fn joined<R>(&self, outcome: &Outcome<R, E>) -> Option<Result<R, Error<E>>> {
+        let result = outcome.take();
+        match (self.thrown(), &result) {
+            (None, _) => result,
+            (Some(Error::GeneratorExit), Some(Err(error))) if !matches!(error, Error::GeneratorExit) => {
+                result
+            }
+            (Some(thrown), _) => Some(Err(thrown)),
+        }
+    }
+}
