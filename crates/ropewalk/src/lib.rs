@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `asyncio` | the event loop: so far the engine under it |
 //! | [`coroutine`] | classic coroutines: `next`, `send`, `throw`, `close`, `yield_from` (PEP 342, PEP 380) |
-//! | [`futures`] | `Future`, `Executor`, `ThreadPoolExecutor`, `wait`, `as_completed` (`concurrent.futures`) |
+//! | [`futures`] | `Future`, `Executor`, `ThreadPoolExecutor`, `ProcessPoolExecutor`, `wait`, `as_completed` (`concurrent.futures`) |
 //! | [`gil`] | a global interpreter lock: one thread at a time, and none for too long |
 //! | [`park`] | how a thread waits: the one place that spins and sleeps |
 
@@ -15,4 +15,24 @@ pub mod futures;
 pub mod gil;
 pub mod park;
 
+#[cfg(all(target_os = "linux", not(loom)))]
+mod signals;
 mod sync;
+
+/// Makes a function one that the worker processes of a
+/// [`ProcessPoolExecutor`](futures::ProcessPoolExecutor) can run.
+///
+/// What it makes is a static of the function's name: call it as before, and pass a reference to it to
+/// [`submit`](futures::ProcessPoolExecutor::submit). Arguments (owned, up to eight) and result must be serialisable
+/// with serde. Methods, generic, async and unsafe functions are refused.
+///
+/// ```
+/// #[ropewalk::remote]
+/// fn cube(n: i64) -> i64 {
+///     n * n * n
+/// }
+///
+/// assert_eq!(cube(3), 27);
+/// ```
+#[cfg(all(target_os = "linux", not(loom)))]
+pub use ropewalk_macros::remote;

@@ -2,6 +2,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(all(target_os = "linux", not(loom)))]
+use super::process_pool::Death;
+
 /// Why a call has no result.
 ///
 /// Opaque, with a predicate for each case that a caller can act on.
@@ -22,12 +25,18 @@ pub struct Error(Kind);
 #[derive(Clone)]
 pub(crate) enum Kind {
     Cancelled,
-    TimedOut { unfinished: Option<(usize, usize)> },
+    TimedOut {
+        unfinished: Option<(usize, usize)>,
+    },
     Panicked(Arc<Panic>),
     Taken,
     Full,
     Shutdown,
     Broken(Arc<str>),
+    #[cfg(all(target_os = "linux", not(loom)))]
+    Died(Death),
+    #[cfg(all(target_os = "linux", not(loom)))]
+    Unsendable(Arc<str>),
     Invalid(&'static str),
 }
 
@@ -85,6 +94,21 @@ impl Error {
         matches!(self.0, Kind::Broken(_))
     }
 
+    /// How the worker process ended that died under the call (Python: `WorkerDied`).
+    #[cfg(all(target_os = "linux", not(loom)))]
+    pub fn death(&self) -> Option<Death> {
+        match self.0 {
+            Kind::Died(death) => Some(death),
+            _ => None,
+        }
+    }
+
+    /// Arguments or a result could not be serialised, or not be read at the other end.
+    #[cfg(all(target_os = "linux", not(loom)))]
+    pub fn is_unsendable(&self) -> bool {
+        matches!(self.0, Kind::Unsendable(_))
+    }
+
     /// What the call panicked with, for `std::panic::resume_unwind`; the first to ask gets it.
     pub fn into_panic(self) -> Option<Box<dyn Any + Send>> {
         match self.0 {
@@ -120,6 +144,10 @@ impl fmt::Display for Error {
             Kind::Full => f.write_str("the queue of this thread's own executor is full"),
             Kind::Shutdown => f.write_str("cannot schedule new futures after shutdown"),
             Kind::Broken(why) => f.write_str(why),
+            #[cfg(all(target_os = "linux", not(loom)))]
+            Kind::Died(death) => write!(f, "{death} during the call"),
+            #[cfg(all(target_os = "linux", not(loom)))]
+            Kind::Unsendable(why) => write!(f, "arguments or result cannot be sent: {why}"),
             Kind::Invalid(why) => f.write_str(why),
         }
     }

@@ -8,7 +8,7 @@
 //!   the state was seen to be FINISHED (acquire), and never written again.
 //! - A value in it belongs to whoever flips `taken` from false to true; nobody else reads it.
 //!   An error in it is never moved out, only cloned.
-//! - `call` is touched by whom `start` put in charge, or by whoever got `Ok(false)` from it: one thread, once. What is
+//! - `call` with an [`Engine`] is shared and never written. Any other `call` is touched by whom `start` put in charge, or by whoever got `Ok(false)` from it: one thread, once. What is
 //!   left is dropped with the allocation.
 
 use std::cell::UnsafeCell;
@@ -32,9 +32,38 @@ enum Outcome<T> {
     Error(Error),
 }
 
-/// Nothing is asked of a call that a handle sees but that it can be dropped anywhere.
-trait Erased: Send {}
-impl<F: Send> Erased for F {}
+/// A call as a handle sees it: something that can be dropped anywhere.
+trait Erased: Send {
+    /// Who runs the call, if handles must ask him.
+    fn engine(&self) -> Option<&dyn Engine> {
+        None
+    }
+}
+
+impl<F: Send> Erased for Option<F> {}
+impl Erased for () {}
+
+impl<E: Engine> Erased for WithEngine<E> {
+    fn engine(&self) -> Option<&dyn Engine> {
+        Some(&self.0)
+    }
+}
+
+/// A call that is in other hands, which know more of it than the state machine.
+#[cfg_attr(any(not(target_os = "linux"), loom), allow(dead_code))]
+struct WithEngine<E>(E);
+
+/// What a handle asks of an engine that runs a call elsewhere.
+pub(crate) trait Engine: Send + Sync + 'static {
+    /// Cancels the call if it has not begun, or even if it `running`. The promise is dropped before this returns.
+    fn cancel(&self, running: bool) -> bool;
+
+    /// Whether the call has begun, for all that is known, and is not over.
+    fn running(&self) -> bool;
+
+    /// Does the engine's work in this thread until `done`, a signal or the deadline; `None`: another thread does.
+    fn wait(&self, done: &dyn Fn() -> bool, deadline: Option<Instant>) -> Option<Wake>;
+}
 
 struct Shared<T, C: ?Sized> {
     machine: StateMachine,
@@ -218,6 +247,18 @@ impl<T: Send + 'static> Promise<T> {
         (Promise(future.clone()), future)
     }
 
+    /// A promise and its future, whose handles ask `engine`.
+    #[cfg_attr(any(not(target_os = "linux"), loom), allow(dead_code))]
+    pub(crate) fn with_engine(engine: impl Engine) -> (Self, Future<T>) {
+        let future = Future(Arc::new(Shared {
+            machine: StateMachine::new(),
+            taken: AtomicBool::new(false),
+            outcome: UnsafeCell::new(Outcome::None),
+            call: UnsafeCell::new(WithEngine(engine)),
+        }));
+        (Promise(future.clone()), future)
+    }
+
     /// Says that the call begins: from now on it cannot be cancelled. False if it was cancelled before
     /// (Python: `set_running_or_notify_cancel`).
     pub fn start(&self) -> bool {
@@ -305,11 +346,23 @@ impl<T> Future<T> {
 
     /// Whether the call is being made.
     pub fn running(&self) -> bool {
-        self.state() == State::Running
+        match self.engine() {
+            Some(engine) => !self.done() && engine.running(),
+            None => self.state() == State::Running,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Option<&dyn Engine> {
+        // SAFETY: a call with an engine is never written, and engines are shared between threads. Of any other
+        // nothing is read.
+        unsafe { &*self.0.call.get() }.engine()
     }
 
     /// Cancels the call if it has not begun; says whether it is cancelled. Callbacks run here and now.
     pub fn cancel(&self) -> bool {
+        if let Some(engine) = self.engine() {
+            return self.cancelled() || engine.cancel(false);
+        }
         self.0.machine.cancel().map(Owed::pay).is_ok()
     }
 
@@ -340,7 +393,11 @@ impl<T> Future<T> {
     /// Waits until the call is done or the deadline has passed; says whether it is done.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
         loop {
-            match self.0.machine.wait(deadline) {
+            let helped = self
+                .engine()
+                .and_then(|engine| engine.wait(&|| self.done(), deadline));
+            match helped.unwrap_or_else(|| self.0.machine.wait(deadline)) {
+                Wake::Woken if !self.done() => {}
                 Wake::Woken => return true,
                 Wake::TimedOut => return false,
                 Wake::Interrupted => {}

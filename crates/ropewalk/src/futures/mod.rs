@@ -19,6 +19,8 @@
 mod error;
 mod executor;
 mod future;
+#[cfg(target_os = "linux")]
+pub mod process_pool;
 pub mod state;
 pub mod thread_pool;
 mod waiting;
@@ -26,6 +28,8 @@ mod waiting;
 pub use error::Error;
 pub use executor::{Executor, Map, MapOptions};
 pub use future::{Future, Promise, Task};
+#[cfg(all(target_os = "linux", not(loom)))]
+pub use process_pool::ProcessPoolExecutor;
 pub use state::State;
 pub use thread_pool::ThreadPoolExecutor;
 pub use waiting::{AsCompleted, Completions, DoneAndNotDone, ReturnWhen, as_completed, wait};

@@ -90,6 +90,38 @@ impl Deref for Futex {
     }
 }
 
+/// A [`Futex`] in memory that several processes map: whoever changes the word wakes sleepers in all of them.
+#[cfg(all(target_os = "linux", not(loom)))]
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct SharedFutex(AtomicU32);
+
+#[cfg(all(target_os = "linux", not(loom)))]
+impl SharedFutex {
+    /// As [`Futex::wait`].
+    pub(crate) fn wait(&self, expected: u32, deadline: Option<Instant>) -> Wake {
+        sys::wait(&self.0, sys::BETWEEN_PROCESSES, expected, deadline)
+    }
+
+    /// As [`Futex::wake_one`].
+    pub(crate) fn wake_one(&self) {
+        sys::wake(&self.0, sys::BETWEEN_PROCESSES, 1);
+    }
+}
+
+#[cfg(all(target_os = "linux", not(loom)))]
+impl Deref for SharedFutex {
+    type Target = AtomicU32;
+
+    fn deref(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+/// Models know one process.
+#[cfg(all(target_os = "linux", loom))]
+pub(crate) type SharedFutex = Futex;
+
 #[cfg(all(target_os = "linux", not(loom)))]
 mod sys {
     use std::sync::atomic::AtomicU32;
@@ -100,6 +132,8 @@ mod sys {
 
     use super::Wake;
 
+    pub(super) const BETWEEN_PROCESSES: Flags = Flags::empty();
+
     #[derive(Debug)]
     pub(super) struct Queue;
 
@@ -109,29 +143,37 @@ mod sys {
         }
 
         pub(super) fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
-            let timeout = match deadline {
-                None => None,
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Wake::TimedOut;
-                    }
-                    // A time that the kernel's clock cannot express is as good as no limit.
-                    Timespec::try_from(left).ok()
-                }
-            };
-            match futex::wait(word, Flags::PRIVATE, expected, timeout.as_ref()) {
-                Err(Errno::INTR) => Wake::Interrupted,
-                Err(Errno::TIMEDOUT) => Wake::TimedOut,
-                // EAGAIN: the word has changed. Nothing else can be told to a caller that reads the word again.
-                Ok(()) | Err(_) => Wake::Woken,
-            }
+            wait(word, Flags::PRIVATE, expected, deadline)
         }
 
         pub(super) fn wake(&self, word: &AtomicU32, count: u32) {
-            // Fails only for an address that is none.
-            let _ = futex::wake(word, Flags::PRIVATE, count);
+            wake(word, Flags::PRIVATE, count);
         }
+    }
+
+    pub(super) fn wait(word: &AtomicU32, flags: Flags, expected: u32, deadline: Option<Instant>) -> Wake {
+        let timeout = match deadline {
+            None => None,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Wake::TimedOut;
+                }
+                // A time that the kernel's clock cannot express is as good as no limit.
+                Timespec::try_from(left).ok()
+            }
+        };
+        match futex::wait(word, flags, expected, timeout.as_ref()) {
+            Err(Errno::INTR) => Wake::Interrupted,
+            Err(Errno::TIMEDOUT) => Wake::TimedOut,
+            // EAGAIN: the word has changed. Nothing else can be told to a caller that reads the word again.
+            Ok(()) | Err(_) => Wake::Woken,
+        }
+    }
+
+    pub(super) fn wake(word: &AtomicU32, flags: Flags, count: u32) {
+        // Fails only for an address that is none.
+        let _ = futex::wake(word, flags, count);
     }
 }
 

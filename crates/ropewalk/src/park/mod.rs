@@ -16,5 +16,7 @@
 mod futex;
 mod spin;
 
+#[cfg(target_os = "linux")]
+pub(crate) use futex::SharedFutex;
 pub use futex::{Futex, Wake};
 pub use spin::{set_spin, spin, spin_limit};
