@@ -1,7 +1,13 @@
 //! The bindings: one file a Python class, one module that declares the whole Python surface.
 
+mod futures;
+mod waits;
+
 use pyo3::prelude::*;
 
 /// The engine of the Python package `ropewalk`.
-#[pymodule]
-mod _native {}
+#[pymodule(gil_used = true)]
+mod _native {
+    #[pymodule_export]
+    use super::futures::{AsCompleted, Future, ThreadPoolExecutor, Waiter, WorkQueue, register, wait};
+}

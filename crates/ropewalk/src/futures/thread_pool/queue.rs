@@ -169,6 +169,12 @@ impl<J> Queue<J> {
         lock(&self.inner).idle
     }
 
+    /// Whether some thread is at work inside the queue. In the child of a fork that thread does not exist, and the queue
+    /// can never be used again.
+    pub fn is_locked(&self) -> bool {
+        self.inner.try_lock().is_err()
+    }
+
     /// The worker's side, for a thread that `push` asked for.
     pub fn worker(&self) -> Worker<'_, J> {
         Worker {

@@ -1,0 +1,361 @@
+//! `_native.Future`: the base of `ropewalk.futures.Future`.
+//!
+//! # Access rules
+//! Every change happens in a thread that holds the GIL, and no step between a test and the change that follows from it
+//! calls into Python; so the steps of two threads do not mix. Threads without the GIL only wait on the state machine.
+//! The mutex around the parts is what makes them shareable; it is never held across a call into Python, dropping an
+//! object included.
+//!
+//! The standard library's `wait` and `as_completed` hold a future's `_condition` while they look at `_state` and leave
+//! a waiter in `_waiters`. Once somebody has asked for `_condition`, every change of state happens under it too.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::import_exception;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyString, PyType};
+use ropewalk::futures::State;
+use ropewalk::futures::state::{Owed, StateMachine};
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::waits;
+
+import_exception!(concurrent.futures, CancelledError);
+import_exception!(concurrent.futures, TimeoutError);
+import_exception!(concurrent.futures, InvalidStateError);
+
+/// `ropewalk.futures.Future`, the class of the futures that executors make.
+static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// Makes `future_type` the class of the futures that executors make.
+#[pyfunction]
+pub(crate) fn register(py: Python<'_>, future_type: Bound<'_, PyType>) {
+    // Only the first import of `ropewalk.futures` counts.
+    let _ = FUTURE.set(py, future_type.unbind());
+}
+
+/// How a call ended.
+pub(crate) enum Outcome {
+    Result(Py<PyAny>),
+    Exception(Py<PyAny>),
+}
+
+#[derive(Default)]
+struct Parts {
+    outcome: Option<Outcome>,
+    callbacks: Vec<Py<PyAny>>,
+    condition: Option<Py<PyAny>>,
+    waiters: Option<Py<PyList>>,
+}
+
+/// A call under way: the native part of `ropewalk.futures.Future`.
+#[pyclass(module = "ropewalk._native", subclass, frozen)]
+pub(crate) struct Future {
+    machine: StateMachine,
+    parts: Mutex<Parts>,
+}
+
+impl Future {
+    /// A pending future of the class that users see.
+    pub(crate) fn create(py: Python<'_>) -> PyResult<Bound<'_, Future>> {
+        let class = FUTURE.get(py).ok_or_else(|| PyRuntimeError::new_err("ropewalk.futures is not imported"))?;
+        Ok(class.bind(py).call0()?.cast_into()?)
+    }
+
+    pub(crate) fn machine(&self) -> &StateMachine {
+        &self.machine
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state under `_condition`, if anybody has asked for one.
+    fn change<'a, R>(slf: &'a Bound<'_, Self>, change: impl FnOnce(&'a Self) -> PyResult<R>) -> PyResult<R> {
+        let py = slf.py();
+        let this = slf.get();
+        let condition = this.parts().condition.as_ref().map(|condition| condition.clone_ref(py));
+        let Some(condition) = condition else { return change(this) };
+        condition.call_method0(py, "acquire")?;
+        let outcome = change(this);
+        if outcome.is_ok() {
+            condition.call_method0(py, "notify_all")?;
+        }
+        condition.call_method0(py, "release")?;
+        outcome
+    }
+
+    /// Tells the standard library's waiters; the caller is inside `change`.
+    fn tell_waiters(slf: &Bound<'_, Self>, method: &str) -> PyResult<()> {
+        let py = slf.py();
+        let waiters = slf.get().parts().waiters.as_ref().map(|waiters| waiters.clone_ref(py));
+        if let Some(waiters) = waiters {
+            for waiter in waiters.bind(py).iter() {
+                waiter.call_method1(method, (slf,))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows when the future is done: wakes those who wait, then runs the callbacks.
+    fn settle(slf: &Bound<'_, Self>, owed: Owed<'_>) {
+        owed.pay();
+        let callbacks = mem::take(&mut slf.get().parts().callbacks);
+        for callback in callbacks {
+            Self::run_callback(slf, callback.bind(slf.py()));
+        }
+    }
+
+    fn run_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) {
+        if let Err(error) = callback.call1((slf,)) {
+            log_exception(slf.py(), "exception calling callback for %r", slf, error);
+        }
+    }
+
+    /// Begins the call: false if it was cancelled.
+    pub(crate) fn start(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::change(slf, |this| match this.machine.start() {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                Self::tell_waiters(slf, "add_cancelled")?;
+                Ok(false)
+            }
+            Err(state) => {
+                let py = slf.py();
+                let logger = py.import("concurrent.futures._base")?.getattr("LOGGER")?;
+                let text = "Future %s in unexpected state: %s";
+                logger.call_method1("critical", (text, slf.as_ptr() as usize, name(state)))?;
+                Err(PyRuntimeError::new_err("Future in unexpected state"))
+            }
+        })
+    }
+
+    /// Ends the call. As in the standard library a pending one may be ended as well.
+    pub(crate) fn finish(slf: &Bound<'_, Self>, outcome: Outcome) -> PyResult<()> {
+        let method = match outcome {
+            Outcome::Result(_) => "add_result",
+            Outcome::Exception(_) => "add_exception",
+        };
+        let owed = Self::change(slf, |this| {
+            if !matches!(this.machine.start(), Ok(true) | Err(State::Running)) {
+                let text = format!("{}: {}", name(this.machine.state()), slf.repr()?);
+                return Err(InvalidStateError::new_err(text));
+            }
+            this.parts().outcome = Some(outcome);
+            let owed = this.machine.finish();
+            Self::tell_waiters(slf, method)?;
+            Ok(owed)
+        })?;
+        Self::settle(slf, owed);
+        Ok(())
+    }
+
+    fn outcome(&self, py: Python<'_>) -> Option<Outcome> {
+        self.parts().outcome.as_ref().map(|outcome| match outcome {
+            Outcome::Result(value) => Outcome::Result(value.clone_ref(py)),
+            Outcome::Exception(error) => Outcome::Exception(error.clone_ref(py)),
+        })
+    }
+
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Outcome> {
+        if !self.machine.is_done() {
+            let deadline = waits::deadline(timeout)?;
+            if !waits::wait(py, || self.machine.wait(deadline))? {
+                return Err(TimeoutError::new_err(()));
+            }
+        }
+        match self.machine.state() {
+            State::Finished => self.outcome(py).ok_or_else(|| TimeoutError::new_err(())),
+            _ => Err(CancelledError::new_err(())),
+        }
+    }
+
+    /// Whether the call failed; not so for a cancelled one.
+    pub(crate) fn failed(&self) -> bool {
+        self.machine.state() == State::Finished && matches!(self.parts().outcome, Some(Outcome::Exception(_)))
+    }
+}
+
+/// The standard library's name of a state.
+fn name(state: State) -> &'static str {
+    match state {
+        State::Pending => "PENDING",
+        State::Running => "RUNNING",
+        State::Cancelled => "CANCELLED",
+        State::CancelledAndNotified => "CANCELLED_AND_NOTIFIED",
+        State::Finished => "FINISHED",
+    }
+}
+
+/// Reports an exception where the standard library's futures do, with the object that `text` names by `%r`.
+pub(crate) fn log_exception(py: Python<'_>, text: &str, object: &Bound<'_, PyAny>, error: PyErr) {
+    let log = || -> PyResult<()> {
+        let logger = py.import("concurrent.futures._base")?.getattr("LOGGER")?;
+        let kwargs = pyo3::types::PyDict::new(py);
+        kwargs.set_item("exc_info", error.value(py))?;
+        logger.call_method("error", (text, object), Some(&kwargs))?;
+        Ok(())
+    };
+    if let Err(failure) = log() {
+        failure.write_unraisable(py, Some(object));
+    }
+}
+
+#[pymethods]
+impl Future {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, pyo3::types::PyTuple>, _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>) -> Self {
+        Self { machine: StateMachine::new(), parts: Mutex::default() }
+    }
+
+    /// Cancel the call if it has not begun; return whether it is cancelled.
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        match Self::change(slf, |this| Ok(this.machine.cancel()))? {
+            Ok(owed) => {
+                Self::settle(slf, owed);
+                Ok(true)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Return whether the call was cancelled.
+    fn cancelled(&self) -> bool {
+        matches!(self.machine.state(), State::Cancelled | State::CancelledAndNotified)
+    }
+
+    /// Return whether the call is being made.
+    fn running(&self) -> bool {
+        self.machine.state() == State::Running
+    }
+
+    /// Return whether the call is finished or cancelled.
+    fn done(&self) -> bool {
+        self.machine.is_done()
+    }
+
+    /// Wait for at most `timeout` seconds for the call and return what it returned, or raise what it raised.
+    #[pyo3(signature = (timeout = None))]
+    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        match self.wait(py, timeout)? {
+            Outcome::Result(value) => Ok(value),
+            Outcome::Exception(error) => Err(PyErr::from_value(error.into_bound(py))),
+        }
+    }
+
+    /// Wait for at most `timeout` seconds for the call and return what it raised, or None.
+    #[pyo3(signature = (timeout = None))]
+    fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        match self.wait(py, timeout)? {
+            Outcome::Result(_) => Ok(None),
+            Outcome::Exception(error) => Ok(Some(error)),
+        }
+    }
+
+    /// Call `fn` with this future when it is done, at once if it is.
+    #[pyo3(signature = (r#fn))]
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) {
+        let this = slf.get();
+        if this.machine.is_done() {
+            Self::run_callback(slf, &r#fn);
+        } else {
+            this.parts().callbacks.push(r#fn.unbind());
+        }
+    }
+
+    /// Begin the call: return False if it was cancelled. For executors and tests.
+    fn set_running_or_notify_cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::start(slf)
+    }
+
+    /// End the call with what it returned. For executors and tests.
+    fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
+        Self::finish(slf, Outcome::Result(result))
+    }
+
+    /// End the call with what it raised. For executors and tests.
+    fn set_exception(slf: &Bound<'_, Self>, exception: Bound<'_, PyAny>) -> PyResult<()> {
+        // The standard library stores whatever it is given; None there makes a result of None.
+        if exception.is_none() {
+            return Self::finish(slf, Outcome::Result(exception.unbind()));
+        }
+        // A class stands for an instance of it, as in a raise statement.
+        let exception = match exception.cast::<PyType>() {
+            Ok(class) => class.call0()?,
+            Err(_) => exception,
+        };
+        Self::finish(slf, Outcome::Exception(exception.unbind()))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = slf.get_type().name()?;
+        let at = slf.as_ptr() as usize;
+        let this = slf.get();
+        let state = match this.machine.state() {
+            State::Pending => "pending",
+            State::Running => "running",
+            State::Cancelled | State::CancelledAndNotified => "cancelled",
+            State::Finished => {
+                return Ok(match this.outcome(slf.py()) {
+                    Some(Outcome::Exception(error)) => {
+                        let kind = error.bind(slf.py()).get_type().name()?;
+                        format!("<{class} at {at:#x} state=finished raised {kind}>")
+                    }
+                    Some(Outcome::Result(value)) => {
+                        let kind = value.bind(slf.py()).get_type().name()?;
+                        format!("<{class} at {at:#x} state=finished returned {kind}>")
+                    }
+                    None => format!("<{class} at {at:#x} state=finished>"),
+                });
+            }
+        };
+        Ok(format!("<{class} at {at:#x} state={state}>"))
+    }
+
+    /// The state by the standard library's name, for its own `wait` and `as_completed`.
+    #[getter]
+    fn _state<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::intern(py, name(self.machine.state()))
+    }
+
+    /// The lock under which the standard library's `wait` and `as_completed` look at the future.
+    #[getter]
+    fn _condition(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(condition) = &self.parts().condition {
+            return Ok(condition.clone_ref(py));
+        }
+        let made = py.import("threading")?.call_method0("Condition")?.unbind();
+        // Making one calls into Python: another thread may have been faster, and then its condition counts.
+        let mut parts = self.parts();
+        Ok(parts.condition.get_or_insert(made).clone_ref(py))
+    }
+
+    /// The standard library's `wait` and `as_completed` leave their waiters here.
+    #[getter]
+    fn _waiters(&self, py: Python<'_>) -> Py<PyList> {
+        let made = PyList::empty(py).unbind();
+        self.parts().waiters.get_or_insert(made).clone_ref(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Nobody holds the lock while the collector runs: it is never held across a call into Python.
+        let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
+        match &parts.outcome {
+            Some(Outcome::Result(value) | Outcome::Exception(value)) => visit.call(value)?,
+            None => {}
+        }
+        for callback in &parts.callbacks {
+            visit.call(callback)?;
+        }
+        visit.call(&parts.condition)?;
+        visit.call(&parts.waiters)
+    }
+
+    fn __clear__(&self) {
+        let parts = mem::take(&mut *self.parts());
+        drop(parts);
+    }
+}

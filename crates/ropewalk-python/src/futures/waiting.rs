@@ -1,0 +1,284 @@
+//! `_native.wait` and `_native.AsCompleted`: many futures, ours and foreign ones, waited for through one queue.
+//!
+//! A future of ours is watched by its state machine. A future of the standard library gets a [`Waiter`] into its
+//! `_waiters`, under its `_condition`, which is how the library's own `wait` does it.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PySet;
+use ropewalk::futures::state::{Notify, Watcher};
+use ropewalk::futures::Completions;
+use ropewalk::park::Wake;
+
+use super::future::{Future, TimeoutError};
+use crate::waits;
+
+/// What the standard library's futures tell of their end.
+#[pyclass(module = "ropewalk._native", frozen)]
+pub(crate) struct Waiter {
+    completions: Arc<Completions>,
+    number: usize,
+}
+
+#[pymethods]
+impl Waiter {
+    fn add_result(&self, _future: &Bound<'_, PyAny>) {
+        self.completions.notify(self.number);
+    }
+
+    fn add_exception(&self, _future: &Bound<'_, PyAny>) {
+        self.completions.notify(self.number);
+    }
+
+    fn add_cancelled(&self, _future: &Bound<'_, PyAny>) {
+        self.completions.notify(self.number);
+    }
+}
+
+/// A future, and the waiter that was left in it if it is a foreign one.
+type Entry = (Py<PyAny>, Option<Py<Waiter>>);
+
+/// Futures that are watched until they are done or this is taken down.
+struct Watched {
+    completions: Arc<Completions>,
+    /// By number; None once it was seen to be done.
+    futures: Vec<Option<Entry>>,
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self { completions: Arc::new(Completions::new()), futures: Vec::new() }
+    }
+
+    fn add(&mut self, future: Bound<'_, PyAny>) -> PyResult<()> {
+        let number = self.futures.len();
+        let waiter = match future.cast::<Future>() {
+            Ok(ours) => {
+                if let Some(done) = ours.get().machine().watch(Watcher::Notify(self.completions.clone(), number)) {
+                    done.tell();
+                }
+                None
+            }
+            Err(_) => self.add_foreign(&future, number)?,
+        };
+        self.futures.push(Some((future.unbind(), waiter)));
+        Ok(())
+    }
+
+    fn add_foreign(&self, future: &Bound<'_, PyAny>, number: usize) -> PyResult<Option<Py<Waiter>>> {
+        let py = future.py();
+        let condition = future.getattr(intern!(py, "_condition"))?;
+        condition.call_method0(intern!(py, "acquire"))?;
+        let added = (|| {
+            let state: String = future.getattr(intern!(py, "_state"))?.extract()?;
+            if matches!(state.as_str(), "CANCELLED" | "CANCELLED_AND_NOTIFIED" | "FINISHED") {
+                self.completions.notify(number);
+                return Ok(None);
+            }
+            let waiter = Bound::new(py, Waiter { completions: self.completions.clone(), number })?;
+            future.getattr(intern!(py, "_waiters"))?.call_method1(intern!(py, "append"), (&waiter,))?;
+            Ok(Some(waiter.unbind()))
+        })();
+        condition.call_method0(intern!(py, "release"))?;
+        added
+    }
+
+    /// Stops watching. What a foreign future does about it is not our error.
+    fn take_down(&mut self, py: Python<'_>) {
+        let who: Arc<dyn Notify> = self.completions.clone();
+        for (future, waiter) in mem::take(&mut self.futures).into_iter().flatten() {
+            let future = future.bind(py);
+            match waiter {
+                None => {
+                    if let Ok(ours) = future.cast::<Future>() {
+                        ours.get().machine().unwatch(&who);
+                    }
+                }
+                Some(waiter) => {
+                    let removed = future
+                        .getattr(intern!(py, "_waiters"))
+                        .and_then(|waiters| waiters.call_method1(intern!(py, "remove"), (waiter,)));
+                    // ValueError: done meanwhile, and told us.
+                    drop(removed);
+                }
+            }
+        }
+    }
+}
+
+/// Take a snapshot of which are done, waiting for as long as `return_when` asks.
+///
+/// `return_when` is 1 for the first completed, 2 for the first exception, 3 for all.
+#[pyfunction]
+pub(crate) fn wait<'py>(
+    py: Python<'py>,
+    futures: &Bound<'py, PySet>,
+    timeout: Option<f64>,
+    return_when: u8,
+) -> PyResult<(Bound<'py, PySet>, Bound<'py, PySet>)> {
+    let deadline = waits::deadline(timeout)?;
+    let mut watched = Watched::new();
+    for future in futures.iter() {
+        if let Err(error) = watched.add(future) {
+            watched.take_down(py);
+            return Err(error);
+        }
+    }
+    let outcome = wait_watched(py, &mut watched, deadline, return_when);
+    watched.take_down(py);
+    let done = outcome?;
+    let not_done = futures.call_method1(intern!(py, "difference"), (&done,))?.cast_into()?;
+    Ok((done, not_done))
+}
+
+fn wait_watched<'py>(
+    py: Python<'py>,
+    watched: &mut Watched,
+    deadline: Option<Instant>,
+    return_when: u8,
+) -> PyResult<Bound<'py, PySet>> {
+    let done = PySet::empty(py)?;
+    let mut enough = false;
+    let mut left = watched.futures.len();
+    while left > 0 {
+        let number = match watched.completions.try_next() {
+            Some(number) => number,
+            // What is done already counts even when enough are.
+            None if enough => break,
+            None => match next(py, &watched.completions, deadline)? {
+                Some(number) => number,
+                None => break,
+            },
+        };
+        let Some((future, _)) = watched.futures[number].take() else { continue };
+        left -= 1;
+        enough = enough || return_when == 1 || return_when == 2 && failed(future.bind(py))?;
+        done.add(future)?;
+    }
+    Ok(done)
+}
+
+fn failed(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if let Ok(ours) = future.cast::<Future>() {
+        return Ok(ours.get().failed());
+    }
+    let py = future.py();
+    Ok(!future.call_method0(intern!(py, "cancelled"))?.is_truthy()?
+        && !future.call_method0(intern!(py, "exception"))?.is_none())
+}
+
+/// The next number, or None when the time is over.
+fn next(py: Python<'_>, completions: &Completions, deadline: Option<Instant>) -> PyResult<Option<usize>> {
+    let mut number = None;
+    waits::wait(py, || match completions.next(deadline) {
+        Ok(next) => {
+            number = Some(next);
+            Wake::Woken
+        }
+        Err(wake) => wake,
+    })?;
+    Ok(number)
+}
+
+/// The iterator of `ropewalk.futures.as_completed`.
+#[pyclass(module = "ropewalk._native", frozen)]
+pub(crate) struct AsCompleted {
+    parts: Mutex<Parts>,
+    deadline: Option<Instant>,
+    total: usize,
+}
+
+struct Parts {
+    watched: Watched,
+    left: usize,
+}
+
+impl AsCompleted {
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl AsCompleted {
+    #[new]
+    fn new(futures: &Bound<'_, PySet>, timeout: Option<f64>) -> PyResult<Self> {
+        let py = futures.py();
+        let deadline = waits::deadline(timeout)?;
+        let mut watched = Watched::new();
+        for future in futures.iter() {
+            if let Err(error) = watched.add(future) {
+                watched.take_down(py);
+                return Err(error);
+            }
+        }
+        let total = watched.futures.len();
+        Ok(Self { parts: Mutex::new(Parts { watched, left: total }), deadline, total })
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __len__(&self) -> usize {
+        self.parts().left
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        loop {
+            let completions = {
+                let parts = self.parts();
+                if parts.left == 0 {
+                    return Ok(None);
+                }
+                parts.watched.completions.clone()
+            };
+            let number = match completions.try_next() {
+                Some(number) => Some(number),
+                None => next(py, &completions, self.deadline)?,
+            };
+            let mut parts = self.parts();
+            match number {
+                Some(number) => {
+                    let Some(entry) = parts.watched.futures.get_mut(number).and_then(Option::take) else { continue };
+                    parts.left -= 1;
+                    drop(parts);
+                    return Ok(Some(entry.0));
+                }
+                None => {
+                    let left = mem::take(&mut parts.left);
+                    let text = format!("{left} (of {}) futures unfinished", self.total);
+                    return Err(TimeoutError::new_err(text));
+                }
+            }
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
+        for (future, waiter) in parts.watched.futures.iter().flatten() {
+            visit.call(future)?;
+            visit.call(waiter)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let mut watched = mem::replace(&mut self.parts().watched, Watched::new());
+        watched.take_down(py);
+    }
+}
+
+impl Drop for AsCompleted {
+    fn drop(&mut self) {
+        let mut watched = mem::replace(&mut self.parts().watched, Watched::new());
+        if !watched.futures.iter().all(Option::is_none) {
+            Python::attach(|py| watched.take_down(py));
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! How a Python thread blocks: without the GIL, and with an ear for signals.
+
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyOverflowError;
+use pyo3::prelude::*;
+use ropewalk::park::Wake;
+
+/// `threading.TIMEOUT_MAX` on 64-bit systems, in seconds.
+const TIMEOUT_MAX: f64 = 9_223_372_036.0;
+
+/// When a wait of `timeout` seconds is over: `None` for no limit, at once for a negative number.
+pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    match timeout {
+        None => Ok(None),
+        Some(seconds) if seconds > TIMEOUT_MAX => Err(PyOverflowError::new_err("timeout value is too large")),
+        // `max` also makes zero of a NaN.
+        Some(seconds) => Ok(Instant::now().checked_add(Duration::from_secs_f64(seconds.max(0.0)))),
+    }
+}
+
+/// Waits without the GIL until `wait` has got what it waits for (true) or is out of time (false).
+///
+/// # Errors
+/// What a signal handler raised, KeyboardInterrupt as a rule.
+pub(crate) fn wait(py: Python<'_>, mut wait: impl FnMut() -> Wake + Send) -> PyResult<bool> {
+    loop {
+        match py.detach(&mut wait) {
+            Wake::Woken => return Ok(true),
+            Wake::TimedOut => return Ok(false),
+            Wake::Interrupted => py.check_signals()?,
+        }
+    }
+}
