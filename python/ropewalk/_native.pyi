@@ -5,8 +5,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, final
 
+from typing_extensions import disjoint_base
+
+__all__ = ["AsCompleted", "Future", "ThreadPoolExecutor", "Waiter", "WorkQueue", "register", "wait"]
+
 _T = TypeVar("_T")
 
+@disjoint_base
 class Future(Generic[_T]):
     def __new__(cls, *_args: object, **_kwargs: object) -> Future[_T]: ...
     def cancel(self) -> bool: ...
@@ -26,6 +31,7 @@ class Future(Generic[_T]):
     @property
     def _waiters(self) -> list[Any]: ...
 
+@disjoint_base
 class ThreadPoolExecutor:
     def __new__(cls, *_args: object, **_kwargs: object) -> ThreadPoolExecutor: ...
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[_T]: ...

@@ -1,8 +1,8 @@
 """Calls that run elsewhere and the futures that stand for them: `concurrent.futures`, rebuilt.
 
-Everything bears the standard library's name and behaves like it, on every version of Python alike. A future is an instance
-of `concurrent.futures.Future`, works in the standard library's own `wait`, `as_completed` and `asyncio.wrap_future`, and can
-be awaited in a coroutine.
+Everything bears the standard library's name and behaves like it, on every version of Python alike. A future is an
+instance of `concurrent.futures.Future`, works in the standard library's own `wait`, `as_completed` and
+`asyncio.wrap_future`, and can be awaited in a coroutine.
 
 >>> from ropewalk.futures import ThreadPoolExecutor, as_completed
 >>> with ThreadPoolExecutor(max_workers=2) as pool:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
-from concurrent.futures._base import DoneAndNotDoneFutures
+from concurrent.futures._base import DoneAndNotDoneFutures as DoneAndNotDoneFutures
 from typing import Any, Generic, TypeVar
 
 from ropewalk import _native
@@ -17,14 +17,14 @@ T = TypeVar("T")
 _RETURN_WHEN = {FIRST_COMPLETED: 1, FIRST_EXCEPTION: 2, ALL_COMPLETED: 3}
 
 
-class Future(_native.Future, concurrent.futures.Future, Generic[T]):  # type: ignore[type-arg, misc]
+class Future(_native.Future, concurrent.futures.Future, Generic[T]):  # type: ignore[type-arg, override]
     """A call under way in an executor; executors make them, users do not.
 
     As `concurrent.futures.Future`, of which it is an instance, and awaitable in a coroutine on any event loop:
     cancelling the awaiting task cancels the call if it has not begun.
 
-    Waiting frees the GIL and ends with KeyboardInterrupt on Ctrl-C. A call under way in the parent of a fork never ends in the
-    child.
+    Waiting frees the GIL and ends with KeyboardInterrupt on Ctrl-C. A call under way in the parent of a fork never
+    ends in the child.
     """
 
     # The standard library's would make the condition that ours makes when somebody asks for it.
@@ -52,12 +52,12 @@ class Executor(concurrent.futures.Executor):
     ) -> Iterator[T]:
         """Call `fn` with the items of the iterables, as the built-in `map`, and return an iterator over the results.
 
-        The results come in the order of the items. The calls are submitted at once; with `buffersize`, only so many may be
-        under way or unread (Python 3.14's parameter, on every version). `chunksize` is there for executors that send calls in
-        chunks. `progress=True` shows a bar if tqdm is installed.
+        The results come in the order of the items. The calls are submitted at once; with `buffersize`, only so many
+        may be under way or unread (Python 3.14's parameter, on every version). `chunksize` is there for executors
+        that send calls in chunks. `progress=True` shows a bar if tqdm is installed.
 
-        The iterator raises what a call raised when it comes to it, and TimeoutError when `timeout` seconds, counted from the
-        call of `map`, are over. Closed or dropped, it cancels the calls that have not begun.
+        The iterator raises what a call raised when it comes to it, and TimeoutError when `timeout` seconds, counted
+        from the call of `map`, are over. Closed or dropped, it cancels the calls that have not begun.
         """
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
@@ -117,8 +117,9 @@ def wait(
 ) -> DoneAndNotDoneFutures[T]:
     """Wait for futures of any kind, for at most `timeout` seconds, and return the sets (done, not_done).
 
-    Returns when all are done, or with `return_when=FIRST_COMPLETED` when one is, or with `FIRST_EXCEPTION` when one has raised.
-    Unlike the standard library's, it counts a cancelled future as done at once, without waiting for a worker to notice.
+    Returns when all are done, or with `return_when=FIRST_COMPLETED` when one is, or with `FIRST_EXCEPTION` when one
+    has raised. Unlike the standard library's, it counts a cancelled future as done at once, without waiting for a
+    worker to notice.
     """
     if return_when not in _RETURN_WHEN:
         raise ValueError(f"Invalid return condition: {return_when!r}")
@@ -130,8 +131,8 @@ def as_completed(
 ) -> Iterator[concurrent.futures.Future[T]]:
     """Return an iterator that yields futures of any kind as they are done, those that are done already first.
 
-    A future given twice is yielded once. The iterator raises TimeoutError when `timeout` seconds, counted from this call, are
-    over. `progress=True` shows a bar if tqdm is installed.
+    A future given twice is yielded once. The iterator raises TimeoutError when `timeout` seconds, counted from this
+    call, are over. `progress=True` shows a bar if tqdm is installed.
     """
     futures = set(fs)
     completed = _native.AsCompleted(futures, timeout)

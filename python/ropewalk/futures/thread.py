@@ -20,16 +20,17 @@ _pools: "weakref.WeakSet[ThreadPoolExecutor]" = weakref.WeakSet()
 _queues: "weakref.WeakKeyDictionary[threading.Thread, _native.WorkQueue]" = weakref.WeakKeyDictionary()
 
 
-class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.futures.ThreadPoolExecutor):
+class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.futures.ThreadPoolExecutor):  # type: ignore[misc]
     """Makes calls in threads that it starts on demand and keeps.
 
-    As `concurrent.futures.ThreadPoolExecutor`, of which it is an instance. `max_workers` defaults to min(32, cpus + 4). An idle
-    thread is used before a new one is started. `initializer(*initargs)` is called in each thread first; if it raises, the pool is
-    broken and all its calls fail with BrokenThreadPool. With `max_pending`, at most so many calls wait for a thread: `submit`
-    waits for room, and raises `queue.Full` in a thread of the pool itself, where waiting would be a deadlock.
+    As `concurrent.futures.ThreadPoolExecutor`, of which it is an instance. `max_workers` defaults to min(32, cpus +
+    4). An idle thread is used before a new one is started. `initializer(*initargs)` is called in each thread first;
+    if it raises, the pool is broken and all its calls fail with BrokenThreadPool. With `max_pending`, at most so many
+    calls wait for a thread: `submit` waits for room, and raises `queue.Full` in a thread of the pool itself, where
+    waiting would be a deadlock.
 
-    Calls that are queued when the interpreter exits are still made. In the child of a fork the pool starts anew, without threads;
-    the calls that were queued are cancelled there.
+    Calls that are queued when the interpreter exits are still made. In the child of a fork the pool starts anew,
+    without threads; the calls that were queued are cancelled there.
 
     >>> with ThreadPoolExecutor(max_workers=2, thread_name_prefix="flags") as pool:
     ...     pool.submit(pow, 2, 5).result()
@@ -42,7 +43,7 @@ class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.future
         self,
         max_workers: int | None = None,
         thread_name_prefix: str = "",
-        initializer: Callable[..., object] | None = None,
+        initializer: Callable[..., None] | None = None,
         initargs: tuple[Any, ...] = (),
         *,
         max_pending: int | None = None,
