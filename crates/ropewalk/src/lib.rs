@@ -7,6 +7,7 @@
 //! | [`futures`] | `Future`, `Executor`, `ThreadPoolExecutor`, `ProcessPoolExecutor`, `wait`, `as_completed` (`concurrent.futures`) |
 //! | [`gil`] | a global interpreter lock: one thread at a time, and none for too long |
 //! | [`park`] | how a thread waits: the one place that spins and sleeps |
+//! | [`threading`] | the event that threads and coroutines wait for |
 
 #[cfg(target_os = "linux")]
 pub mod asyncio;
@@ -14,6 +15,7 @@ pub mod coroutine;
 pub mod futures;
 pub mod gil;
 pub mod park;
+pub mod threading;
 
 #[cfg(all(target_os = "linux", not(loom)))]
 mod signals;
