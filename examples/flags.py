@@ -18,10 +18,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+
+from ropewalk.futures import ThreadPoolExecutor, as_completed
 
 POP20 = ["CN", "IN", "US", "ID", "BR", "PK", "NG", "BD", "RU", "JP"]
 POP20 += ["MX", "PH", "VN", "ET", "EG", "DE", "IR", "TR", "CD", "FR"]

@@ -60,7 +60,9 @@ pub(crate) struct Future {
 impl Future {
     /// A pending future of the class that users see.
     pub(crate) fn create(py: Python<'_>) -> PyResult<Bound<'_, Future>> {
-        let class = FUTURE.get(py).ok_or_else(|| PyRuntimeError::new_err("ropewalk.futures is not imported"))?;
+        let class = FUTURE
+            .get(py)
+            .ok_or_else(|| PyRuntimeError::new_err("ropewalk.futures is not imported"))?;
         Ok(class.bind(py).call0()?.cast_into()?)
     }
 
@@ -76,8 +78,14 @@ impl Future {
     fn change<'a, R>(slf: &'a Bound<'_, Self>, change: impl FnOnce(&'a Self) -> PyResult<R>) -> PyResult<R> {
         let py = slf.py();
         let this = slf.get();
-        let condition = this.parts().condition.as_ref().map(|condition| condition.clone_ref(py));
-        let Some(condition) = condition else { return change(this) };
+        let condition = this
+            .parts()
+            .condition
+            .as_ref()
+            .map(|condition| condition.clone_ref(py));
+        let Some(condition) = condition else {
+            return change(this);
+        };
         condition.call_method0(py, "acquire")?;
         let outcome = change(this);
         if outcome.is_ok() {
@@ -90,7 +98,12 @@ impl Future {
     /// Tells the standard library's waiters; the caller is inside `change`.
     fn tell_waiters(slf: &Bound<'_, Self>, method: &str) -> PyResult<()> {
         let py = slf.py();
-        let waiters = slf.get().parts().waiters.as_ref().map(|waiters| waiters.clone_ref(py));
+        let waiters = slf
+            .get()
+            .parts()
+            .waiters
+            .as_ref()
+            .map(|waiters| waiters.clone_ref(py));
         if let Some(waiters) = waiters {
             for waiter in waiters.bind(py).iter() {
                 waiter.call_method1(method, (slf,))?;
@@ -207,8 +220,14 @@ pub(crate) fn log_exception(py: Python<'_>, text: &str, object: &Bound<'_, PyAny
 impl Future {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, pyo3::types::PyTuple>, _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>) -> Self {
-        Self { machine: StateMachine::new(), parts: Mutex::default() }
+    fn new(
+        _args: &Bound<'_, pyo3::types::PyTuple>,
+        _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
+    ) -> Self {
+        Self {
+            machine: StateMachine::new(),
+            parts: Mutex::default(),
+        }
     }
 
     /// Cancel the call if it has not begun; return whether it is cancelled.
@@ -224,7 +243,10 @@ impl Future {
 
     /// Return whether the call was cancelled.
     fn cancelled(&self) -> bool {
-        matches!(self.machine.state(), State::Cancelled | State::CancelledAndNotified)
+        matches!(
+            self.machine.state(),
+            State::Cancelled | State::CancelledAndNotified
+        )
     }
 
     /// Return whether the call is being made.
@@ -342,7 +364,9 @@ impl Future {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Nobody holds the lock while the collector runs: it is never held across a call into Python.
-        let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
+        let Ok(parts) = self.parts.try_lock() else {
+            return Ok(());
+        };
         match &parts.outcome {
             Some(Outcome::Result(value) | Outcome::Exception(value)) => visit.call(value)?,
             None => {}

@@ -44,7 +44,10 @@ impl Job {
         if !Future::start(&future)? {
             return Ok(());
         }
-        let outcome = self.function.bind(py).call(self.args.bind(py), self.kwargs.as_ref().map(|kwargs| kwargs.bind(py)));
+        let outcome = self.function.bind(py).call(
+            self.args.bind(py),
+            self.kwargs.as_ref().map(|kwargs| kwargs.bind(py)),
+        );
         // The call's objects go before its waiters are told, as in the standard library.
         drop((self.function, self.args, self.kwargs));
         let outcome = match outcome {
@@ -99,7 +102,12 @@ impl Shared {
         Ok(())
     }
 
-    fn work(&self, py: Python<'_>, initializer: &Bound<'_, PyAny>, initargs: &Bound<'_, PyTuple>) -> PyResult<()> {
+    fn work(
+        &self,
+        py: Python<'_>,
+        initializer: &Bound<'_, PyAny>,
+        initargs: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
         POOL.set(self);
         let mut worker = self.queue.worker();
         if !initializer.is_none()
@@ -145,7 +153,12 @@ pub(crate) struct WorkQueue(Arc<Shared>);
 #[pymethods]
 impl WorkQueue {
     /// Make the calls that are queued until the queue is closed: the body of a worker thread.
-    fn work(&self, py: Python<'_>, initializer: Bound<'_, PyAny>, initargs: Bound<'_, PyTuple>) -> PyResult<()> {
+    fn work(
+        &self,
+        py: Python<'_>,
+        initializer: Bound<'_, PyAny>,
+        initargs: Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
         self.0.work(py, &initializer, &initargs)
     }
 
@@ -174,8 +187,14 @@ impl ThreadPoolExecutor {
     }
 
     fn replace(&self, max_workers: usize, max_pending: usize) -> Arc<Shared> {
-        let shared = Shared { queue: Queue::new(max_workers, max_pending), refusal: Mutex::new(None) };
-        mem::replace(&mut *self.shared.lock().unwrap_or_else(PoisonError::into_inner), Arc::new(shared))
+        let shared = Shared {
+            queue: Queue::new(max_workers, max_pending),
+            refusal: Mutex::new(None),
+        };
+        mem::replace(
+            &mut *self.shared.lock().unwrap_or_else(PoisonError::into_inner),
+            Arc::new(shared),
+        )
     }
 }
 
@@ -185,9 +204,14 @@ impl ThreadPoolExecutor {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        let shared = Shared { queue: Queue::new(0, 0), refusal: Mutex::new(None) };
+        let shared = Shared {
+            queue: Queue::new(0, 0),
+            refusal: Mutex::new(None),
+        };
         shared.queue.close();
-        Self { shared: Mutex::new(Arc::new(shared)) }
+        Self {
+            shared: Mutex::new(Arc::new(shared)),
+        }
     }
 
     /// Make a fresh queue for at most `max_workers` threads, in which at most `max_pending` calls may wait.
@@ -234,7 +258,9 @@ impl ThreadPoolExecutor {
                 Ok(start) => break start,
                 Err(Refused::Closed(_)) => return Err(shared.refuse()),
                 Err(Refused::Full(_)) if POOL.get() == Arc::as_ptr(&shared) => {
-                    return Err(Full::new_err("a call of this thread pool cannot wait for room in its own queue"));
+                    return Err(Full::new_err(
+                        "a call of this thread pool cannot wait for room in its own queue",
+                    ));
                 }
                 Err(Refused::Full(back)) => job = back,
             }
@@ -255,7 +281,11 @@ impl ThreadPoolExecutor {
     fn _close(&self, py: Python<'_>, cancel_futures: bool) -> PyResult<()> {
         let shared = self.shared();
         shared.queue.close();
-        if cancel_futures { shared.end_queued(py, None) } else { Ok(()) }
+        if cancel_futures {
+            shared.end_queued(py, None)
+        } else {
+            Ok(())
+        }
     }
 }
 

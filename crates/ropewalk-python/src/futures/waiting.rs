@@ -11,8 +11,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PySet;
-use ropewalk::futures::state::{Notify, Watcher};
 use ropewalk::futures::Completions;
+use ropewalk::futures::state::{Notify, Watcher};
 use ropewalk::park::Wake;
 
 use super::future::{Future, TimeoutError};
@@ -52,14 +52,21 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        Self { completions: Arc::new(Completions::new()), futures: Vec::new() }
+        Self {
+            completions: Arc::new(Completions::new()),
+            futures: Vec::new(),
+        }
     }
 
     fn add(&mut self, future: Bound<'_, PyAny>) -> PyResult<()> {
         let number = self.futures.len();
         let waiter = match future.cast::<Future>() {
             Ok(ours) => {
-                if let Some(done) = ours.get().machine().watch(Watcher::Notify(self.completions.clone(), number)) {
+                if let Some(done) = ours
+                    .get()
+                    .machine()
+                    .watch(Watcher::Notify(self.completions.clone(), number))
+                {
                     done.tell();
                 }
                 None
@@ -76,12 +83,23 @@ impl Watched {
         condition.call_method0(intern!(py, "acquire"))?;
         let added = (|| {
             let state: String = future.getattr(intern!(py, "_state"))?.extract()?;
-            if matches!(state.as_str(), "CANCELLED" | "CANCELLED_AND_NOTIFIED" | "FINISHED") {
+            if matches!(
+                state.as_str(),
+                "CANCELLED" | "CANCELLED_AND_NOTIFIED" | "FINISHED"
+            ) {
                 self.completions.notify(number);
                 return Ok(None);
             }
-            let waiter = Bound::new(py, Waiter { completions: self.completions.clone(), number })?;
-            future.getattr(intern!(py, "_waiters"))?.call_method1(intern!(py, "append"), (&waiter,))?;
+            let waiter = Bound::new(
+                py,
+                Waiter {
+                    completions: self.completions.clone(),
+                    number,
+                },
+            )?;
+            future
+                .getattr(intern!(py, "_waiters"))?
+                .call_method1(intern!(py, "append"), (&waiter,))?;
             Ok(Some(waiter.unbind()))
         })();
         condition.call_method0(intern!(py, "release"))?;
@@ -132,7 +150,9 @@ pub(crate) fn wait<'py>(
     let outcome = wait_watched(py, &mut watched, deadline, return_when);
     watched.take_down(py);
     let done = outcome?;
-    let not_done = futures.call_method1(intern!(py, "difference"), (&done,))?.cast_into()?;
+    let not_done = futures
+        .call_method1(intern!(py, "difference"), (&done,))?
+        .cast_into()?;
     Ok((done, not_done))
 }
 
@@ -155,7 +175,9 @@ fn wait_watched<'py>(
                 None => break,
             },
         };
-        let Some((future, _)) = watched.futures[number].take() else { continue };
+        let Some((future, _)) = watched.futures[number].take() else {
+            continue;
+        };
         left -= 1;
         enough = enough || return_when == 1 || return_when == 2 && failed(future.bind(py))?;
         done.add(future)?;
@@ -218,7 +240,11 @@ impl AsCompleted {
             }
         }
         let total = watched.futures.len();
-        Ok(Self { parts: Mutex::new(Parts { watched, left: total }), deadline, total })
+        Ok(Self {
+            parts: Mutex::new(Parts { watched, left: total }),
+            deadline,
+            total,
+        })
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -245,7 +271,9 @@ impl AsCompleted {
             let mut parts = self.parts();
             match number {
                 Some(number) => {
-                    let Some(entry) = parts.watched.futures.get_mut(number).and_then(Option::take) else { continue };
+                    let Some(entry) = parts.watched.futures.get_mut(number).and_then(Option::take) else {
+                        continue;
+                    };
                     parts.left -= 1;
                     drop(parts);
                     return Ok(Some(entry.0));
@@ -260,7 +288,9 @@ impl AsCompleted {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
+        let Ok(parts) = self.parts.try_lock() else {
+            return Ok(());
+        };
         for (future, waiter) in parts.watched.futures.iter().flatten() {
             visit.call(future)?;
             visit.call(waiter)?;
