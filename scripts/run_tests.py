@@ -36,7 +36,7 @@ def python(steps: Steps, environment: Environment) -> None:
     build = [sys.executable, "scripts/environments.py", "build", environment.version]
     if not steps.run(f"{name}: build", build):
         return
-    steps.run(f"{name}: tests", [interpreter, "-m", "pytest", "tests"])
+    steps.run(f"{name}: tests", [interpreter, "-m", "pytest"])
 
 
 def install(steps: Steps, environment: Environment) -> None:

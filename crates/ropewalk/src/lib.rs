@@ -38,3 +38,7 @@ mod sync;
 /// ```
 #[cfg(all(target_os = "linux", not(loom)))]
 pub use ropewalk_macros::remote;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
