@@ -6,6 +6,7 @@ import inspect
 import types
 
 import pytest
+
 import ropewalk
 from ropewalk import coroutines
 from ropewalk.coroutines import coroutine, getstate, primed

@@ -15,6 +15,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+
 from ropewalk.coroutines import getstate
 
 ROOT = Path(__file__).parent.parent

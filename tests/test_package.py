@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 import ropewalk
 from ropewalk import _native
 
