@@ -1,15 +1,40 @@
 """The engine of the Python package `ropewalk`."""
 
+import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
-__all__ = ["AsCompleted", "Future", "ThreadPoolExecutor", "Waiter", "WorkQueue", "register", "wait"]
+__all__ = [
+    "AsCompleted",
+    "Event",
+    "EventWait",
+    "Future",
+    "ThreadPoolExecutor",
+    "Waiter",
+    "WorkQueue",
+    "register",
+    "wait",
+]
 
 _T = TypeVar("_T")
+
+@disjoint_base
+class Event:
+    def __new__(cls) -> Self: ...
+    def is_set(self) -> bool: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def _waking(self, future: asyncio.Future[None]) -> EventWait: ...
+
+@final
+class EventWait:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_exception: object) -> None: ...
 
 @disjoint_base
 class Future(Generic[_T]):

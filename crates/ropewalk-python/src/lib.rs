@@ -1,5 +1,6 @@
 //! The bindings: one file a Python class, one module that declares the whole Python surface.
 
+mod event;
 mod futures;
 mod waits;
 
@@ -8,6 +9,8 @@ use pyo3::prelude::*;
 /// The engine of the Python package `ropewalk`.
 #[pymodule(gil_used = true)]
 mod _native {
+    #[pymodule_export]
+    use super::event::{Event, EventWait};
     #[pymodule_export]
     use super::futures::{AsCompleted, Future, ThreadPoolExecutor, Waiter, WorkQueue, register, wait};
 }

@@ -9,14 +9,19 @@ use ropewalk::park::Wake;
 /// `threading.TIMEOUT_MAX` on 64-bit systems, in seconds.
 const TIMEOUT_MAX: f64 = 9_223_372_036.0;
 
-/// When a wait of `timeout` seconds is over: `None` for no limit, at once for a negative number.
-pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+/// How long a wait of `timeout` seconds takes at most: `None` for no limit, no time at all for a negative number.
+pub(crate) fn duration(timeout: Option<f64>) -> PyResult<Option<Duration>> {
     match timeout {
         None => Ok(None),
         Some(seconds) if seconds > TIMEOUT_MAX => Err(PyOverflowError::new_err("timeout value is too large")),
         // `max` also makes zero of a NaN.
-        Some(seconds) => Ok(Instant::now().checked_add(Duration::from_secs_f64(seconds.max(0.0)))),
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds.max(0.0)))),
     }
+}
+
+/// When a wait of `timeout` seconds is over, as `duration` has it.
+pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    Ok(duration(timeout)?.and_then(|duration| Instant::now().checked_add(duration)))
 }
 
 /// Waits without the GIL until `wait` has got what it waits for (true) or is out of time (false).
