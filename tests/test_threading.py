@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from ropewalk.threading import Event
 
 # A limit that ends a test which would hang.
