@@ -13,4 +13,7 @@ mod _native {
     use super::event::{Event, EventWait};
     #[pymodule_export]
     use super::futures::{AsCompleted, Future, ThreadPoolExecutor, Waiter, WorkQueue, register, wait};
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::futures::{NotifierThread, ProcessPoolExecutor, SharedBuffer, work};
 }

@@ -20,23 +20,39 @@ from concurrent.futures import (
     InvalidStateError,
     TimeoutError,
 )
+from typing import TYPE_CHECKING, Any
 
 from ropewalk.futures._base import DoneAndNotDoneFutures, Executor, Future, as_completed, wait
 from ropewalk.futures.thread import BrokenThreadPool, ThreadPoolExecutor
+
+if TYPE_CHECKING:
+    from ropewalk.futures.process import BrokenProcessPool, ProcessPoolExecutor, WorkerDied
 
 __all__ = [
     "ALL_COMPLETED",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
     "BrokenExecutor",
+    "BrokenProcessPool",
     "BrokenThreadPool",
     "CancelledError",
     "DoneAndNotDoneFutures",
     "Executor",
     "Future",
     "InvalidStateError",
+    "ProcessPoolExecutor",
     "ThreadPoolExecutor",
     "TimeoutError",
+    "WorkerDied",
     "as_completed",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # As in the standard library: the process pool and what it imports are loaded when they are asked for.
+    if name in ("BrokenProcessPool", "ProcessPoolExecutor", "WorkerDied"):
+        from ropewalk.futures import process
+
+        return getattr(process, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,12 @@
 //! The mutex around the parts is what makes them shareable; it is never held across a call into Python, dropping an
 //! object included.
 //!
+//! A future of a process pool is the exception: its machine is the pool's ([`InPool`]) and changes without the GIL, and
+//! its outcome becomes a Python object when somebody asks. What is due to Python code then (callbacks, waiters of the
+//! standard library) is done by [`Future::settle_from_pool`], once, in whichever thread comes first: one that cancels
+//! or adds a callback, or the pool's notifier. Until then `_state` does not say that it is done if there is a
+//! `_condition`.
+//!
 //! The standard library's `wait` and `as_completed` hold a future's `_condition` while they look at `_state` and leave
 //! a waiter in `_waiters`. Once somebody has asked for `_condition`, every change of state happens under it too.
 
@@ -18,8 +24,9 @@ use pyo3::types::{PyList, PyString, PyType};
 use ropewalk::futures::State;
 use ropewalk::futures::state::{Owed, StateMachine};
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::process_pool::InPool;
 use crate::waits;
 
 import_exception!(concurrent.futures, CancelledError);
@@ -48,12 +55,18 @@ struct Parts {
     callbacks: Vec<Py<PyAny>>,
     condition: Option<Py<PyAny>>,
     waiters: Option<Py<PyList>>,
+    /// Of a future in a process pool: Python code waits to be told.
+    watched: bool,
+    /// Of a future in a process pool: Python code was told.
+    settled: bool,
 }
 
 /// A call under way: the native part of `ropewalk.futures.Future`.
 #[pyclass(module = "ropewalk._native", subclass, frozen)]
 pub(crate) struct Future {
     machine: StateMachine,
+    /// Set before anybody else sees the future, if a process pool runs the call.
+    in_pool: OnceLock<InPool>,
     parts: Mutex<Parts>,
 }
 
@@ -67,7 +80,64 @@ impl Future {
     }
 
     pub(crate) fn machine(&self) -> &StateMachine {
-        &self.machine
+        match self.in_pool.get() {
+            Some(in_pool) => in_pool.machine(),
+            None => &self.machine,
+        }
+    }
+
+    /// Makes this the future of a call in a process pool.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn put_in_pool(&self, in_pool: InPool) {
+        // Called once, for a fresh future.
+        let _ = self.in_pool.set(in_pool);
+    }
+
+    /// The state as others may see it.
+    fn state(&self) -> State {
+        let Some(in_pool) = self.in_pool.get() else {
+            return self.machine.state();
+        };
+        let state = in_pool.state();
+        let parts = self.parts();
+        // Whoever looks under the condition learns it under the condition.
+        if state.is_done() && parts.condition.is_some() && !parts.settled {
+            State::Running
+        } else {
+            state
+        }
+    }
+
+    /// Tells Python code that a call in a process pool is done: waiters of the standard library, then callbacks.
+    pub(crate) fn settle_from_pool(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        let method = match this.machine().state() {
+            State::Cancelled | State::CancelledAndNotified => "add_cancelled",
+            _ if this.failed() => "add_exception",
+            _ => "add_result",
+        };
+        let told = Self::change(slf, |this| {
+            if !mem::replace(&mut this.parts().settled, true) {
+                Self::tell_waiters(slf, method)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = told {
+            error.write_unraisable(slf.py(), Some(slf));
+        }
+        Self::run_callbacks(slf);
+    }
+
+    /// Has Python code told when a call in a process pool is done; if it is, tells it now.
+    fn watch_pool(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let Some(in_pool) = this.in_pool.get() else {
+            return Ok(());
+        };
+        if !mem::replace(&mut this.parts().watched, true) && !in_pool.tell_when_done(slf)? {
+            Self::settle_from_pool(slf);
+        }
+        Ok(())
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
@@ -115,6 +185,10 @@ impl Future {
     /// What follows when the future is done: wakes those who wait, then runs the callbacks.
     fn settle(slf: &Bound<'_, Self>, owed: Owed<'_>) {
         owed.pay();
+        Self::run_callbacks(slf);
+    }
+
+    fn run_callbacks(slf: &Bound<'_, Self>) {
         let callbacks = mem::take(&mut slf.get().parts().callbacks);
         for callback in callbacks {
             Self::run_callback(slf, callback.bind(slf.py()));
@@ -166,6 +240,21 @@ impl Future {
     }
 
     fn outcome(&self, py: Python<'_>) -> Option<Outcome> {
+        if let Some(in_pool) = self.in_pool.get()
+            && self.parts().outcome.is_none()
+            && let Some(decoded) = in_pool.decode(py)
+        {
+            // Decoding calls into Python: another thread may have been faster, and then its object counts.
+            let mut parts = self.parts();
+            let spare = if parts.outcome.is_none() {
+                parts.outcome.replace(decoded)
+            } else {
+                Some(decoded)
+            };
+            drop(parts);
+            drop(spare);
+            in_pool.decoded();
+        }
         self.parts().outcome.as_ref().map(|outcome| match outcome {
             Outcome::Result(value) => Outcome::Result(value.clone_ref(py)),
             Outcome::Exception(error) => Outcome::Exception(error.clone_ref(py)),
@@ -173,13 +262,17 @@ impl Future {
     }
 
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Outcome> {
-        if !self.machine.is_done() {
+        if !self.machine().is_done() {
             let deadline = waits::deadline(timeout)?;
-            if !waits::wait(py, || self.machine.wait(deadline))? {
+            let in_time = match self.in_pool.get() {
+                Some(in_pool) => waits::wait(py, || in_pool.wait(deadline))?,
+                None => waits::wait(py, || self.machine.wait(deadline))?,
+            };
+            if !in_time {
                 return Err(TimeoutError::new_err(()));
             }
         }
-        match self.machine.state() {
+        match self.machine().state() {
             State::Finished => self.outcome(py).ok_or_else(|| TimeoutError::new_err(())),
             _ => Err(CancelledError::new_err(())),
         }
@@ -187,7 +280,13 @@ impl Future {
 
     /// Whether the call failed; not so for a cancelled one.
     pub(crate) fn failed(&self) -> bool {
-        self.machine.state() == State::Finished && matches!(self.parts().outcome, Some(Outcome::Exception(_)))
+        if self.machine().state() != State::Finished {
+            return false;
+        }
+        match (&self.parts().outcome, self.in_pool.get()) {
+            (None, Some(in_pool)) => in_pool.failed().unwrap_or(false),
+            (outcome, _) => matches!(outcome, Some(Outcome::Exception(_))),
+        }
     }
 }
 
@@ -226,12 +325,23 @@ impl Future {
     ) -> Self {
         Self {
             machine: StateMachine::new(),
+            in_pool: OnceLock::new(),
             parts: Mutex::default(),
         }
     }
 
     /// Cancel the call if it has not begun; return whether it is cancelled.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    ///
+    /// With `running`, a call that a worker process is making is cancelled too: the process is ended, and replaced.
+    #[pyo3(signature = (*, running = false))]
+    fn cancel(slf: &Bound<'_, Self>, running: bool) -> PyResult<bool> {
+        let this = slf.get();
+        if let Some(in_pool) = this.in_pool.get() {
+            if in_pool.cancel(running) {
+                Self::settle_from_pool(slf);
+            }
+            return Ok(this.cancelled());
+        }
         match Self::change(slf, |this| Ok(this.machine.cancel()))? {
             Ok(owed) => {
                 Self::settle(slf, owed);
@@ -244,19 +354,22 @@ impl Future {
     /// Return whether the call was cancelled.
     fn cancelled(&self) -> bool {
         matches!(
-            self.machine.state(),
+            self.machine().state(),
             State::Cancelled | State::CancelledAndNotified
         )
     }
 
     /// Return whether the call is being made.
     fn running(&self) -> bool {
-        self.machine.state() == State::Running
+        match self.in_pool.get() {
+            Some(in_pool) => in_pool.state() == State::Running,
+            None => self.machine.state() == State::Running,
+        }
     }
 
     /// Return whether the call is finished or cancelled.
     fn done(&self) -> bool {
-        self.machine.is_done()
+        self.machine().is_done()
     }
 
     /// Wait for at most `timeout` seconds for the call and return what it returned, or raise what it raised.
@@ -279,13 +392,18 @@ impl Future {
 
     /// Call `fn` with this future when it is done, at once if it is.
     #[pyo3(signature = (r#fn))]
-    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) {
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
-        if this.machine.is_done() {
+        if this.machine().is_done() {
+            if this.in_pool.get().is_some() {
+                // Those that were added before are called before.
+                Self::settle_from_pool(slf);
+            }
             Self::run_callback(slf, &r#fn);
-        } else {
-            this.parts().callbacks.push(r#fn.unbind());
+            return Ok(());
         }
+        this.parts().callbacks.push(r#fn.unbind());
+        Self::watch_pool(slf)
     }
 
     /// Begin the call: return False if it was cancelled. For executors and tests.
@@ -316,7 +434,7 @@ impl Future {
         let class = slf.get_type().name()?;
         let at = slf.as_ptr() as usize;
         let this = slf.get();
-        let state = match this.machine.state() {
+        let state = match this.state() {
             State::Pending => "pending",
             State::Running => "running",
             State::Cancelled | State::CancelledAndNotified => "cancelled",
@@ -340,19 +458,21 @@ impl Future {
     /// The state by the standard library's name, for its own `wait` and `as_completed`.
     #[getter]
     fn _state<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::intern(py, name(self.machine.state()))
+        PyString::intern(py, name(self.state()))
     }
 
     /// The lock under which the standard library's `wait` and `as_completed` look at the future.
     #[getter]
-    fn _condition(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if let Some(condition) = &self.parts().condition {
+    fn _condition(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(condition) = &this.parts().condition {
             return Ok(condition.clone_ref(py));
         }
         let made = py.import("threading")?.call_method0("Condition")?.unbind();
         // Making one calls into Python: another thread may have been faster, and then its condition counts.
-        let mut parts = self.parts();
-        Ok(parts.condition.get_or_insert(made).clone_ref(py))
+        let condition = this.parts().condition.get_or_insert(made).clone_ref(py);
+        Self::watch_pool(slf)?;
+        Ok(condition)
     }
 
     /// The standard library's `wait` and `as_completed` leave their waiters here.

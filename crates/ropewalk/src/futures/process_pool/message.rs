@@ -188,7 +188,24 @@ impl Message {
         self.len() == 0
     }
 
-    /// Whether the parts lie in memory that is this message's own and may be written through a pointer.
+    /// Where a part of a message that [`is_mapped`](Self::is_mapped) lies, and how long it is.
+    ///
+    /// The memory stays until the message is dropped. It may be written, unless somebody looks at a slice of it.
+    pub fn mapped_part(&self, index: usize) -> Option<(*mut u8, usize)> {
+        let Body::Received(mapping) = &self.body else {
+            return None;
+        };
+        if index >= self.count() {
+            return None;
+        }
+        let offset: usize = (0..index)
+            .map(|index| self.part_len(index).next_multiple_of(ALIGN))
+            .sum();
+        // `fits` has found that all parts lie in the mapping.
+        Some((mapping.as_ptr().wrapping_add(offset), self.part_len(index)))
+    }
+
+    /// Whether the parts lie in memory that is this message's own, page by page.
     pub fn is_mapped(&self) -> bool {
         matches!(self.body, Body::Received(_))
     }

@@ -43,6 +43,9 @@ mod wire;
 mod worker;
 
 #[cfg(not(loom))]
+pub use rustix::process::Signal;
+
+#[cfg(not(loom))]
 pub use self::{
     executor::{Builder, ProcessPoolExecutor, Results},
     job::{Cause, Death, Definition, Job, Limits, Outcome, Receiver},

@@ -172,7 +172,7 @@ impl WorkerLink {
     }
 
     /// Waits until [`poll`](Self::poll) has something, or a signal handler has run.
-    pub fn wait(&self) {
+    pub fn wait(&mut self) {
         let ready = || !self.tasks.is_empty() || self.stopped();
         if spin(|| ready().then_some(())).is_some() {
             return;

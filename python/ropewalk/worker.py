@@ -1,0 +1,83 @@
+"""A worker process of a `ropewalk.futures.ProcessPoolExecutor`: what its interpreter runs.
+
+The pool starts it as `python -c "from ropewalk.worker import main; main()"`, with its link as standard input. Nothing
+is imported here that a plain call does not need: it is the time that a worker takes to start.
+"""
+
+import pickle
+import sys
+from typing import Any
+
+from ropewalk import _native
+
+# How to import the program's main module, should anything have to be looked up in it.
+_main: dict[str, Any] = {}
+
+
+def main() -> None:
+    """Make calls until the pool has no more."""
+    _native.work(_set_up, _describe)
+    _exit()
+
+
+def _set_up(data: bytes) -> str | None:
+    """Make the process like the program's; return why the worker is of no use, or None."""
+    setup = pickle.loads(data)
+    sys.path[:] = setup["path"]
+    sys.argv[:] = setup["argv"]
+    _main.update(setup["main"])
+    if setup["initializer"] is not None:
+        try:
+            initializer, initargs = pickle.loads(setup["initializer"])
+            initializer(*initargs)
+        except BaseException as error:
+            import logging
+
+            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+            return (
+                "A process in the process pool was terminated abruptly: its initializer failed with "
+                f"{type(error).__name__}: {error}"
+            )
+    return None
+
+
+def _describe(exception: BaseException) -> str:
+    import traceback
+
+    # The frames of this module and of the engine are not there: the engine made the call.
+    return "".join(traceback.format_exception(type(exception), exception, exception.__traceback__))
+
+
+def import_main(error: BaseException) -> bool:
+    """Import the program's main module as `__mp_main__`, if that may mend `error`; return whether it was done now.
+
+    Functions and classes of the main module are sent by value. This is for what can only be sent by its name.
+    """
+    if not _main or not isinstance(error, AttributeError) or "__main__" not in str(error):
+        return False
+    from multiprocessing import spawn
+
+    description = dict(_main)
+    _main.clear()
+    spawn.prepare(description)
+    return True
+
+
+def _exit() -> None:
+    # As a child of multiprocessing ends: threads that are not daemons are waited for, what is registered runs, and the
+    # interpreter is not taken apart object by object.
+    import atexit
+    import contextlib
+    import os
+    import threading
+
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        if "multiprocessing.util" in sys.modules:
+            sys.modules["multiprocessing.util"]._exit_function()
+        atexit._run_exitfuncs()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        os._exit(0)
