@@ -20,6 +20,8 @@ from ropewalk.coroutines import getstate
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the compiler
+
 
 @pytest.fixture(scope="session")
 def strands(tmp_path_factory):
