@@ -53,4 +53,34 @@ TOPICS = (
             Row("round trip without spin", pinned=BOTH),
         ),
     ),
+    Topic(
+        "rust coroutines",
+        "coroutine",
+        ("genawaiter", "thread"),
+        (
+            Row("send", {"genawaiter": 0.8}),
+            Row("create + drop"),
+            Row("memory a coroutine"),
+        ),
+    ),
+    Topic(
+        "rust yield_from",
+        "coroutine",
+        ("nested await",),
+        (
+            Row("yield_from, 1 deep"),
+            Row("yield_from, 10 deep"),
+            Row("yield_from, 100 deep", {"nested await": 10}),
+        ),
+    ),
+    Topic(
+        "rust stackful coroutines",
+        "coroutine",
+        ("corosensei",),
+        (
+            Row("stackful send", {"corosensei": 0.95}),
+            Row("stackful create + drop"),
+            Row("memory a stackful coroutine"),
+        ),
+    ),
 )

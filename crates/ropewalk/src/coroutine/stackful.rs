@@ -10,10 +10,9 @@ use std::task::{Context, Poll};
 use corosensei::stack::DefaultStack;
 use corosensei::{CoroutineResult, Yielder};
 
-use super::channel::{Channel, Hot};
+use super::channel::Channel;
 use super::coroutine::Coroutine;
 use super::error::Error;
-use super::stackless::took_next;
 
 /// Room for the body's calls, in bytes. Address space: memory is taken page by page as it is touched.
 const STACK_SIZE: usize = 1 << 20;
@@ -75,7 +74,7 @@ impl<Y, S, E> Co<'_, Y, S, E> {
     /// What is thrown in, [`Error::GeneratorExit`] when the coroutine is closed.
     #[inline]
     pub fn yield_(&self, value: Y) -> Result<S, Error<E>> {
-        self.exchange(value).map(|(value, _)| value)
+        self.exchange(value, Channel::received)
     }
 
     /// Lets the caller talk to `sub`, of either kind, until that has ended, as [`super::Co::yield_from`] does.
@@ -101,7 +100,7 @@ impl<Y, S, E> Co<'_, Y, S, E> {
     /// As there.
     pub fn yield_from_iter(&self, items: impl IntoIterator<Item = Y>) -> Result<(), Error<E>> {
         for item in items {
-            if !took_next(self.exchange(item))? {
+            if !self.exchange(item, Channel::received_next)? {
                 break;
             }
         }
@@ -109,11 +108,11 @@ impl<Y, S, E> Co<'_, Y, S, E> {
     }
 
     #[inline]
-    fn exchange(&self, value: Y) -> Result<(S, bool), Error<E>> {
-        self.channel.hot.set(Hot::Yielded(value));
+    fn exchange<T>(&self, value: Y, receive: impl Fn(&Channel<'static, Y, S, E>) -> Option<T>) -> T {
+        self.channel.yielded.set(Some(value));
         loop {
             self.yielder.suspend(());
-            if let Some(received) = self.channel.received() {
+            if let Some(received) = receive(&self.channel) {
                 return received;
             }
         }

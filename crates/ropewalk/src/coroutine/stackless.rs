@@ -1,12 +1,11 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::channel::{Channel, Cold, Hot};
+use super::channel::{Channel, Cold};
 use super::coroutine::{Coroutine, Outcome};
 use super::error::Error;
-use super::state::State;
 
 impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E>
 where
@@ -53,9 +52,9 @@ impl<'a, Y, S, E> Co<'a, Y, S, E> {
     /// What is thrown in, [`Error::GeneratorExit`] when the coroutine is closed.
     #[inline]
     pub fn yield_(&mut self, value: Y) -> Yield<'_, 'a, Y, S, E> {
+        self.channel.yielded.set(Some(value));
         Yield {
             channel: &self.channel,
-            value: Some(value),
         }
     }
 
@@ -82,7 +81,8 @@ impl<'a, Y, S, E> Co<'a, Y, S, E> {
     /// value sent, since an iterator takes none. A thrown [`Error::Finished`] ends it as the iterator's end does.
     pub async fn yield_from_iter(&mut self, items: impl IntoIterator<Item = Y>) -> Result<(), Error<E>> {
         for item in items {
-            if !took_next(self.yield_(item).received().await)? {
+            self.channel.yielded.set(Some(item));
+            if !poll_fn(|_| self.channel.received_next().map_or(Poll::Pending, Poll::Ready)).await? {
                 break;
             }
         }
@@ -90,48 +90,21 @@ impl<'a, Y, S, E> Co<'a, Y, S, E> {
     }
 }
 
-/// Whether a `yield_from_iter` goes on. A thrown StopIteration ends it, as in CPython from 3.12 on.
-pub(super) fn took_next<S, E>(received: Result<(S, bool), Error<E>>) -> Result<bool, Error<E>> {
-    match received {
-        Ok((_, true)) => Ok(true),
-        Ok((_, false)) => Err(Error::NoSend),
-        Err(Error::Finished) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// The future of [`Co::yield_`].
 #[must_use = "a yield does nothing unless awaited"]
 pub struct Yield<'c, 'a, Y, S, E> {
     channel: &'c Channel<'a, Y, S, E>,
-    value: Option<Y>,
 }
-
-impl<Y, S, E> Yield<'_, '_, Y, S, E> {
-    #[inline]
-    fn step(&mut self) -> Poll<Result<(S, bool), Error<E>>> {
-        if let Some(value) = self.value.take() {
-            self.channel.hot.set(Hot::Yielded(value));
-            return Poll::Pending;
-        }
-        self.channel.received().map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// As awaiting it, with the mark of a `next`.
-    async fn received(mut self) -> Result<(S, bool), Error<E>> {
-        std::future::poll_fn(|_| self.step()).await
-    }
-}
-
-// The value is moved out, never pinned.
-impl<Y, S, E> Unpin for Yield<'_, '_, Y, S, E> {}
 
 impl<Y, S, E> Future for Yield<'_, '_, Y, S, E> {
     type Output = Result<S, Error<E>>;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        self.step().map_ok(|(value, _)| value)
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.channel.received() {
+            Some(received) => Poll::Ready(received),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -173,36 +146,6 @@ impl<Y, S: Default, R, E> Future for YieldFrom<'_, '_, Y, S, R, E> {
                 Some(result) => Poll::Ready(result),
                 None => Poll::Pending,
             },
-        }
-    }
-}
-
-impl<'a, Y, S, E> Channel<'a, Y, S, E> {
-    /// Begins a `yield_from`: the driver goes on with `sub` once the body has given up control.
-    pub(super) fn delegate<R>(&self, sub: Coroutine<'a, Y, S, R, E>) -> Result<Outcome<R, E>, Error<E>>
-    where
-        S: Default,
-    {
-        let (mut stack, outcome) = sub.into_parts();
-        match stack.state {
-            State::Created => {}
-            State::Suspended => stack.put(Hot::Next(S::default())),
-            _ => return Err(Error::Finished),
-        }
-        self.cold.set(Cold::Delegated(stack));
-        Ok(outcome)
-    }
-
-    /// Ends a `yield_from`: what `sub` left, or what is raised here instead. An error of its clean-up comes before the
-    /// GeneratorExit that it was closed for.
-    pub(super) fn joined<R>(&self, outcome: &Outcome<R, E>) -> Option<Result<R, Error<E>>> {
-        let result = outcome.take();
-        match (self.thrown(), &result) {
-            (None, _) => result,
-            (Some(Error::GeneratorExit), Some(Err(error))) if !matches!(error, Error::GeneratorExit) => {
-                result
-            }
-            (Some(thrown), _) => Some(Err(thrown)),
         }
     }
 }
