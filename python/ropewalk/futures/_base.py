@@ -77,12 +77,15 @@ class Executor(concurrent.futures.Executor):
                 future.cancel()
             raise
 
+        # Only who has calls left to submit keeps the executor alive.
+        submit = None if buffersize is None else self.submit
+
         # A generator of its own, so that the calls are submitted before the first result is asked for.
         def results() -> Generator[T, None, None]:
             try:
                 while futures:
-                    if buffersize is not None and (args := next(calls, None)) is not None:
-                        futures.append(self.submit(fn, *args))
+                    if submit is not None and (args := next(calls, None)) is not None:
+                        futures.append(submit(fn, *args))
                     yield _result_or_cancel(futures.popleft(), deadline)
             finally:
                 for future in futures:

@@ -72,7 +72,7 @@ class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.future
             thread = threading.Thread(
                 name=f"{self._thread_name_prefix}_{len(self._threads)}",
                 target=queue.work,
-                args=(self._initializer, self._initargs),
+                args=(self._initializer, self._initargs, _breathe),
             )
             thread.start()
             self._threads.add(thread)
@@ -87,6 +87,10 @@ class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.future
         if wait:
             for thread in list(self._threads):
                 thread.join()
+
+
+def _breathe() -> None:
+    """Do nothing: the interpreter looks whether another thread wants the GIL whenever a function is called."""
 
 
 def _at_exit() -> None:

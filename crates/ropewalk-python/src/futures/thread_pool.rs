@@ -90,7 +90,11 @@ impl Shared {
         for job in self.queue.drain() {
             let future = job.future.bind(py);
             match exception {
-                None => drop(future.call_method0("cancel")?),
+                None => {
+                    future.call_method0("cancel")?;
+                    // Takes notice, or `wait` would wait for a worker to do so.
+                    Future::start(future)?;
+                }
                 Some(exception) => {
                     if Future::start(future)? {
                         let error = exception().into_value(py).into_any();
@@ -107,6 +111,7 @@ impl Shared {
         py: Python<'_>,
         initializer: &Bound<'_, PyAny>,
         initargs: &Bound<'_, PyTuple>,
+        breathe: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         POOL.set(self);
         let mut worker = self.queue.worker();
@@ -121,7 +126,6 @@ impl Shared {
             self.queue.close();
             return self.end_queued(py, Some(&|| BrokenThreadPool::new_err(BROKEN)));
         }
-        let breathe = py.eval(c"lambda: None", None, None)?;
         let mut last_breath = Instant::now();
         loop {
             let job = match worker.try_pop() {
@@ -153,13 +157,16 @@ pub(crate) struct WorkQueue(Arc<Shared>);
 #[pymethods]
 impl WorkQueue {
     /// Make the calls that are queued until the queue is closed: the body of a worker thread.
+    ///
+    /// `breathe` is any function written in Python: calling it lets a thread that has asked for the GIL have it.
     fn work(
         &self,
         py: Python<'_>,
         initializer: Bound<'_, PyAny>,
         initargs: Bound<'_, PyTuple>,
+        breathe: Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.0.work(py, &initializer, &initargs)
+        self.0.work(py, &initializer, &initargs, &breathe)
     }
 
     /// Accept no more calls because the interpreter exits.
@@ -228,6 +235,15 @@ impl ThreadPoolExecutor {
             return Ok(());
         }
         parents.end_queued(py, None)
+    }
+
+    /// Why the pool is broken, or False.
+    #[getter]
+    fn _broken(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match *self.shared().refusal() {
+            Some(Refusal::Broken) => Ok(BROKEN.into_pyobject(py)?.into_any().unbind()),
+            _ => Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
+        }
     }
 
     /// What worker threads work on.

@@ -11,8 +11,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PySet;
-use ropewalk::futures::Completions;
 use ropewalk::futures::state::{Notify, Watcher};
+use ropewalk::futures::{Completions, State};
 use ropewalk::park::Wake;
 
 use super::future::{Future, TimeoutError};
@@ -61,7 +61,8 @@ impl Watched {
     fn add(&mut self, future: Bound<'_, PyAny>) -> PyResult<()> {
         let number = self.futures.len();
         let waiter = match future.cast::<Future>() {
-            Ok(ours) => {
+            // A cancelled one is done when its executor has taken notice; our state machine does not tell of that.
+            Ok(ours) if ours.get().machine().state() != State::Cancelled => {
                 if let Some(done) = ours
                     .get()
                     .machine()
@@ -71,39 +72,10 @@ impl Watched {
                 }
                 None
             }
-            Err(_) => self.add_foreign(&future, number)?,
+            _ => leave_waiter(&self.completions, &future, number)?,
         };
         self.futures.push(Some((future.unbind(), waiter)));
         Ok(())
-    }
-
-    fn add_foreign(&self, future: &Bound<'_, PyAny>, number: usize) -> PyResult<Option<Py<Waiter>>> {
-        let py = future.py();
-        let condition = future.getattr(intern!(py, "_condition"))?;
-        condition.call_method0(intern!(py, "acquire"))?;
-        let added = (|| {
-            let state: String = future.getattr(intern!(py, "_state"))?.extract()?;
-            if matches!(
-                state.as_str(),
-                "CANCELLED" | "CANCELLED_AND_NOTIFIED" | "FINISHED"
-            ) {
-                self.completions.notify(number);
-                return Ok(None);
-            }
-            let waiter = Bound::new(
-                py,
-                Waiter {
-                    completions: self.completions.clone(),
-                    number,
-                },
-            )?;
-            future
-                .getattr(intern!(py, "_waiters"))?
-                .call_method1(intern!(py, "append"), (&waiter,))?;
-            Ok(Some(waiter.unbind()))
-        })();
-        condition.call_method0(intern!(py, "release"))?;
-        added
     }
 
     /// Stops watching. What a foreign future does about it is not our error.
@@ -127,6 +99,56 @@ impl Watched {
             }
         }
     }
+}
+
+/// Leaves a waiter in a future, as the standard library does; none if the future is done, which is told at once.
+fn leave_waiter(
+    completions: &Arc<Completions>,
+    future: &Bound<'_, PyAny>,
+    number: usize,
+) -> PyResult<Option<Py<Waiter>>> {
+    let py = future.py();
+    let condition = future.getattr(intern!(py, "_condition"))?;
+    condition.call_method0(intern!(py, "acquire"))?;
+    let added = (|| {
+        let state: String = future.getattr(intern!(py, "_state"))?.extract()?;
+        if matches!(state.as_str(), "CANCELLED_AND_NOTIFIED" | "FINISHED") {
+            completions.notify(number);
+            return Ok(None);
+        }
+        let waiter = Bound::new(
+            py,
+            Waiter {
+                completions: completions.clone(),
+                number,
+            },
+        )?;
+        future
+            .getattr(intern!(py, "_waiters"))?
+            .call_method1(intern!(py, "append"), (&waiter,))?;
+        Ok(Some(waiter.unbind()))
+    })();
+    condition.call_method0(intern!(py, "release"))?;
+    added
+}
+
+/// Which future it is that has told of its end; or, if it is cancelled and its executor has not noticed yet, the entry to put
+/// back: we shall be told again.
+fn settle(
+    py: Python<'_>,
+    completions: &Arc<Completions>,
+    (future, _): Entry,
+    number: usize,
+) -> PyResult<Result<Py<PyAny>, Entry>> {
+    let bound = future.bind(py);
+    if bound
+        .cast::<Future>()
+        .is_ok_and(|ours| ours.get().machine().state() == State::Cancelled)
+    {
+        let waiter = leave_waiter(completions, bound, number)?;
+        return Ok(Err((future, waiter)));
+    }
+    Ok(Ok(future))
 }
 
 /// Take a snapshot of which are done, waiting for as long as `return_when` asks.
@@ -175,8 +197,15 @@ fn wait_watched<'py>(
                 None => break,
             },
         };
-        let Some((future, _)) = watched.futures[number].take() else {
+        let Some(entry) = watched.futures[number].take() else {
             continue;
+        };
+        let future = match settle(py, &watched.completions, entry, number)? {
+            Ok(future) => future,
+            Err(entry) => {
+                watched.futures[number] = Some(entry);
+                continue;
+            }
         };
         left -= 1;
         enough = enough || return_when == 1 || return_when == 2 && failed(future.bind(py))?;
@@ -268,20 +297,29 @@ impl AsCompleted {
                 Some(number) => Some(number),
                 None => next(py, &completions, self.deadline)?,
             };
-            let mut parts = self.parts();
-            match number {
-                Some(number) => {
-                    let Some(entry) = parts.watched.futures.get_mut(number).and_then(Option::take) else {
-                        continue;
-                    };
-                    parts.left -= 1;
-                    drop(parts);
-                    return Ok(Some(entry.0));
+            let Some(number) = number else {
+                let left = mem::take(&mut self.parts().left);
+                return Err(TimeoutError::new_err(format!(
+                    "{left} (of {}) futures unfinished",
+                    self.total
+                )));
+            };
+            let entry = self
+                .parts()
+                .watched
+                .futures
+                .get_mut(number)
+                .and_then(Option::take);
+            let Some(entry) = entry else { continue };
+            match settle(py, &completions, entry, number)? {
+                Ok(future) => {
+                    self.parts().left -= 1;
+                    return Ok(Some(future));
                 }
-                None => {
-                    let left = mem::take(&mut parts.left);
-                    let text = format!("{left} (of {}) futures unfinished", self.total);
-                    return Err(TimeoutError::new_err(text));
+                Err(entry) => {
+                    if let Some(place) = self.parts().watched.futures.get_mut(number) {
+                        *place = Some(entry);
+                    }
                 }
             }
         }

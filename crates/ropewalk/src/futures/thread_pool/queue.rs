@@ -210,12 +210,15 @@ pub struct Worker<'q, J> {
 }
 
 impl<J> Worker<'_, J> {
-    /// The next job if one is there: never waits.
+    /// The next job if one is there: never waits. Without one, the worker counts as idle from now on.
     pub fn try_pop(&mut self) -> Option<J> {
-        if self.queue.ready.load(Ordering::Relaxed) == 0 {
-            return None;
+        match self.take(lock(&self.queue.inner)) {
+            Ok(job) => Some(job),
+            Err(inner) => {
+                drop(self.count_as_idle(inner));
+                None
+            }
         }
-        self.take(lock(&self.queue.inner)).ok()
     }
 
     /// Waits for the next job; `None` when the queue is closed and empty.
@@ -223,12 +226,8 @@ impl<J> Worker<'_, J> {
         let queue = self.queue;
         let mut inner = match self.take(lock(&queue.inner)) {
             Ok(job) => return Some(job),
-            Err(inner) => inner,
+            Err(inner) => self.count_as_idle(inner),
         };
-        if !self.waiting {
-            self.waiting = true;
-            inner.idle += 1;
-        }
         while !inner.closed {
             if !inner.spinning {
                 inner.spinning = true;
@@ -257,6 +256,14 @@ impl<J> Worker<'_, J> {
             };
         }
         None
+    }
+
+    fn count_as_idle<'g>(&mut self, mut inner: MutexGuard<'g, Inner<J>>) -> MutexGuard<'g, Inner<J>> {
+        if !self.waiting {
+            self.waiting = true;
+            inner.idle += 1;
+        }
+        inner
     }
 
     /// Takes a job and passes the wake-up on, or gives the lock back.
