@@ -46,7 +46,7 @@ def bind() -> None:
         def _result(self, result: object) -> None:
             if self.wanted.startswith("CANCELLED"):
                 self.cancel()
-            if self.wanted not in ("PENDING", "CANCELLED") and not self.done() or self.wanted.endswith("NOTIFIED"):
+            if (self.wanted not in ("PENDING", "CANCELLED") and not self.done()) or self.wanted.endswith("NOTIFIED"):
                 self.set_running_or_notify_cancel()
             if self.running() and self.wanted == "FINISHED":
                 self.set_result(result)
