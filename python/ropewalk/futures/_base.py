@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import itertools
 import operator
 import time
 from collections import deque
@@ -78,20 +79,40 @@ class Executor(concurrent.futures.Executor):
             raise
 
         # Only who has calls left to submit keeps the executor alive.
-        submit = None if buffersize is None else self.submit
+        more = None if buffersize is None else (self.submit(fn, *args) for args in calls)
+        results = _Results(futures, more, deadline)
+        return _with_progress(results, None if total < 0 else total) if progress else results
 
-        # A generator of its own, so that the calls are submitted before the first result is asked for.
-        def results() -> Generator[T, None, None]:
-            try:
-                while futures:
-                    if submit is not None and (args := next(calls, None)) is not None:
-                        futures.append(submit(fn, *args))
-                    yield _result_or_cancel(futures.popleft(), deadline)
-            finally:
-                for future in futures:
-                    future.cancel()
 
-        return _with_progress(results(), None if total < 0 else total) if progress else results()
+class _Results(Iterator[T]):
+    """What `map` returns. No generator: one that is dropped before its first item would not cancel anything."""
+
+    def __init__(
+        self,
+        futures: "deque[concurrent.futures.Future[T]]",
+        more: "Iterator[concurrent.futures.Future[T]] | None",
+        deadline: float | None,
+    ) -> None:
+        self._futures, self._more, self._deadline = futures, more, deadline
+
+    def __next__(self) -> T:
+        if not self._futures:
+            raise StopIteration
+        try:
+            if self._more is not None:
+                self._futures.extend(itertools.islice(self._more, 1))
+            return _result_or_cancel(self._futures.popleft(), self._deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Cancel the calls that have not begun; there are no more results."""
+        self._more = None
+        while self._futures:
+            self._futures.popleft().cancel()
+
+    __del__ = close
 
 
 def _result_or_cancel(future: concurrent.futures.Future[T], deadline: float | None) -> T:

@@ -78,7 +78,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Stops watching. What a foreign future does about it is not our error.
+    /// Stops watching.
     fn take_down(&mut self, py: Python<'_>) {
         let who: Arc<dyn Notify> = self.completions.clone();
         for (future, waiter) in mem::take(&mut self.futures).into_iter().flatten() {
@@ -89,13 +89,8 @@ impl Watched {
                         ours.get().machine().unwatch(&who);
                     }
                 }
-                Some(waiter) => {
-                    let removed = future
-                        .getattr(intern!(py, "_waiters"))
-                        .and_then(|waiters| waiters.call_method1(intern!(py, "remove"), (waiter,)));
-                    // ValueError: done meanwhile, and told us.
-                    drop(removed);
-                }
+                // What a foreign future says to that is not our error.
+                Some(waiter) => drop(remove_waiter(future, waiter)),
             }
         }
     }
@@ -132,15 +127,31 @@ fn leave_waiter(
     added
 }
 
+/// Takes a waiter back; under the condition, since whoever goes through the list would else miss the next one.
+fn remove_waiter(future: &Bound<'_, PyAny>, waiter: Py<Waiter>) -> PyResult<()> {
+    let py = future.py();
+    let condition = future.getattr(intern!(py, "_condition"))?;
+    condition.call_method0(intern!(py, "acquire"))?;
+    let removed = future
+        .getattr(intern!(py, "_waiters"))
+        .and_then(|waiters| waiters.call_method1(intern!(py, "remove"), (waiter,)));
+    condition.call_method0(intern!(py, "release"))?;
+    removed.map(drop)
+}
+
 /// Which future it is that has told of its end; or, if it is cancelled and its executor has not noticed yet, the entry to put
 /// back: we shall be told again.
 fn settle(
     py: Python<'_>,
     completions: &Arc<Completions>,
-    (future, _): Entry,
+    (future, waiter): Entry,
     number: usize,
 ) -> PyResult<Result<Py<PyAny>, Entry>> {
     let bound = future.bind(py);
+    if let Some(waiter) = waiter {
+        remove_waiter(bound, waiter)?;
+        return Ok(Ok(future));
+    }
     if bound
         .cast::<Future>()
         .is_ok_and(|ours| ours.get().machine().state() == State::Cancelled)
