@@ -1,86 +1,91 @@
-//! What passes between a body and whoever drives it.
+//! What passes between a body and its driver.
 
 use std::cell::Cell;
 
 use super::coroutine::{Coroutine, Outcome};
 use super::error::Error;
-use super::stack::Stack;
+use super::stack::Stopped;
 use super::state::State;
 
-/// The two-way channel of one body. A body is polled only by its driver, so either side empties what the other has
-/// filled: plain cells will do. Stores are what a switch is made of: each direction has a cell of its own, so that
-/// neither needs a mark of whose turn it is, and moving a value never moves the room for an error.
-pub(super) struct Channel<'a, Y, S, E> {
-    /// From the body: a yield.
-    pub(super) yielded: Cell<Option<Y>>,
-    pub(super) input: Cell<Input<S>>,
-    pub(super) cold: Cell<Cold<'a, Y, S, E>>,
-}
-
-/// To the body that waits at a yield.
+/// To a body that waits at a yield.
 pub(super) enum Input<S> {
-    /// It has only just begun to wait.
+    /// It starts, or what it waits for is the end of a sub-coroutine, or it has only just begun to wait.
     Nothing,
     Sent(S),
     /// By `next`. Told apart from `Sent` because an iterator takes `next` only.
     Next(S),
-    /// See `Cold::Thrown`.
+    /// The error lies in the body's `Cold`, so that moving a value never moves the room for one.
     Thrown,
 }
 
-pub(super) enum Cold<'a, Y, S, E> {
-    Empty,
-    /// To the body: raised at its yield.
+/// What passes rarely between a body and its driver.
+pub(super) struct Cold<'a, Y, S, E>(Cell<Notice<'a, Y, S, E>>);
+
+enum Notice<'a, Y, S, E> {
+    Nothing,
+    /// To the body.
     Thrown(Error<E>),
-    /// From the body: a `yield_from` begins; drive these frames until the lowest of them ends.
-    Delegated(Stack<'a, Y, S, E>),
+    /// From the body.
+    Stopped(Stopped<'a, Y, S, E>),
 }
 
-impl<'a, Y, S, E> Channel<'a, Y, S, E> {
-    pub(super) fn new() -> Self {
-        Channel {
-            yielded: Cell::new(None),
-            input: Cell::new(Input::Nothing),
-            cold: Cell::new(Cold::Empty),
-        }
-    }
-
-    /// What the driver brought to a body that waits at a yield, if it brought anything.
+impl<S> Input<S> {
+    /// What a yield gives, once there is something.
     #[inline]
-    pub(super) fn received(&self) -> Option<Result<S, Error<E>>> {
-        match self.input.replace(Input::Nothing) {
+    pub(super) fn received<Y, E>(self, cold: &Cold<'_, Y, S, E>) -> Option<Result<S, Error<E>>> {
+        match self {
             Input::Nothing => None,
             Input::Sent(value) | Input::Next(value) => Some(Ok(value)),
-            Input::Thrown => self.thrown().map(Err),
+            Input::Thrown => cold.thrown().map(Err),
         }
     }
 
-    /// The same for an iterator that is delegated to: whether it goes on. It takes `next` alone; a thrown
-    /// StopIteration ends it, as in CPython from 3.12 on.
-    pub(super) fn received_next(&self) -> Option<Result<bool, Error<E>>> {
-        match self.input.replace(Input::Nothing) {
+    /// Whether an iterator that is delegated to goes on. It takes `next` alone; a thrown StopIteration ends it, as
+    /// in CPython from 3.12 on.
+    pub(super) fn received_next<Y, E>(self, cold: &Cold<'_, Y, S, E>) -> Option<Result<bool, Error<E>>> {
+        match self {
             Input::Nothing => None,
             Input::Next(_) => Some(Ok(true)),
             Input::Sent(_) => Some(Err(Error::NoSend)),
-            Input::Thrown => match self.thrown()? {
+            Input::Thrown => match cold.thrown()? {
                 Error::Finished => Some(Ok(false)),
                 error => Some(Err(error)),
             },
         }
     }
+}
+
+impl<'a, Y, S, E> Cold<'a, Y, S, E> {
+    pub(super) fn new() -> Self {
+        Cold(Cell::new(Notice::Nothing))
+    }
 
     pub(super) fn throw(&self, error: Error<E>) {
-        self.input.set(Input::Thrown);
-        self.cold.set(Cold::Thrown(error));
+        self.0.set(Notice::Thrown(error));
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.set(Notice::Nothing);
     }
 
     // Kept out of line: inlined, its room on the stack would cost every switch.
     #[cold]
     #[inline(never)]
-    fn thrown(&self) -> Option<Error<E>> {
-        match self.cold.replace(Cold::Empty) {
-            Cold::Thrown(error) => Some(error),
+    pub(super) fn thrown(&self) -> Option<Error<E>> {
+        match self.0.replace(Notice::Nothing) {
+            Notice::Thrown(error) => Some(error),
             _ => None,
+        }
+    }
+
+    pub(super) fn stop(&self, stopped: Stopped<'a, Y, S, E>) {
+        self.0.set(Notice::Stopped(stopped));
+    }
+
+    pub(super) fn stopped(&self) -> Stopped<'a, Y, S, E> {
+        match self.0.replace(Notice::Nothing) {
+            Notice::Stopped(stopped) => stopped,
+            _ => Stopped::Foreign,
         }
     }
 
@@ -89,14 +94,13 @@ impl<'a, Y, S, E> Channel<'a, Y, S, E> {
     where
         S: Default,
     {
-        let (mut stack, outcome) = sub.into_parts();
-        match stack.state() {
-            State::Created => {}
-            State::Suspended => stack.put(Input::Next(S::default())),
+        let (stack, outcome) = sub.into_parts();
+        let input = match stack.state() {
+            State::Created => Input::Nothing,
+            State::Suspended => Input::Next(S::default()),
             _ => return Err(Error::Finished),
-        }
-        self.yielded.set(None);
-        self.cold.set(Cold::Delegated(stack));
+        };
+        self.stop(Stopped::Delegated(stack, input));
         Ok(outcome)
     }
 
@@ -104,7 +108,6 @@ impl<'a, Y, S, E> Channel<'a, Y, S, E> {
     /// comes before the GeneratorExit that it was closed for.
     pub(super) fn joined<R>(&self, outcome: &Outcome<R, E>) -> Option<Result<R, Error<E>>> {
         let result = outcome.take();
-        self.input.set(Input::Nothing);
         match (self.thrown(), &result) {
             (None, _) => result,
             (Some(Error::GeneratorExit), Some(Err(error))) if !matches!(error, Error::GeneratorExit) => {

@@ -1,20 +1,30 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 
-use pin_project_lite::pin_project;
-
-use super::channel::{Channel, Input};
+use super::channel::{Cold, Input};
 use super::error::Error;
-use super::stack::{Body, Frame, Stack};
+use super::stack::{Body, Stack, Stopped};
 use super::state::{State, Step};
 
 /// Where a body leaves what it returned or raised.
 pub(super) type Outcome<R, E> = Rc<Cell<Option<Result<R, Error<E>>>>>;
+
+/// Ends a body: leaves its result, by PEP 479's rule for a StopIteration.
+#[cold]
+#[inline(never)]
+pub(super) fn end<Y, S, R, E>(
+    outcome: &Outcome<R, E>,
+    cold: &Cold<'_, Y, S, E>,
+    result: Result<R, Error<E>>,
+) {
+    outcome.set(Some(match result {
+        Err(Error::Finished) => Err(Error::RaisedStopIteration),
+        result => result,
+    }));
+    cold.stop(Stopped::Ended);
+}
 
 /// A call that yields values of `Y`, is sent values of `S`, returns an `R` and may raise an `E`; what its body
 /// borrows lives for `'a`.
@@ -41,58 +51,17 @@ pub struct Coroutine<'a, Y, S = (), R = (), E = Infallible> {
     outcome: Outcome<R, E>,
 }
 
-impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E>
-where
-    Y: 'a,
-    S: 'a,
-    R: 'a,
-    E: 'a,
-{
-    /// `make` gets the channel of the new coroutine and makes the body from it.
-    pub(super) fn with<F>(make: impl FnOnce(Rc<Channel<'a, Y, S, E>>) -> F) -> Self
-    where
-        F: Future<Output = Result<R, Error<E>>> + 'a,
-    {
-        let channel = Rc::new(Channel::new());
+impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E> {
+    /// `make` makes the body from the place where it leaves its result.
+    pub(super) fn with<B: Body<'a, Y, S, E> + 'a>(make: impl FnOnce(Outcome<R, E>) -> B) -> Self {
         let outcome = Outcome::default();
-        let body = Box::pin(Leaving {
-            future: make(channel.clone()),
-            outcome: outcome.clone(),
-        });
+        let body = Box::pin(make(outcome.clone()));
         Coroutine {
-            stack: RefCell::new(Stack::new(Frame { body, channel })),
+            stack: RefCell::new(Stack::new(body)),
             outcome,
         }
     }
-}
 
-pin_project! {
-    /// A body that leaves its result behind. It is no `async` block around the future, whose own state machine would cost
-    /// a tenth of a switch.
-    struct Leaving<F, R, E> {
-        #[pin]
-        future: F,
-        outcome: Outcome<R, E>,
-    }
-}
-
-impl<R, E, F: Future<Output = Result<R, Error<E>>>> Body for Leaving<F, R, E> {
-    fn run(self: Pin<&mut Self>) -> bool {
-        let this = self.project();
-        match this.future.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => false,
-            Poll::Ready(result) => {
-                this.outcome.set(Some(match result {
-                    Err(Error::Finished) => Err(Error::RaisedStopIteration),
-                    result => result,
-                }));
-                true
-            }
-        }
-    }
-}
-
-impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E> {
     /// Runs to the next yield, or from the start to the first one: `next(coroutine)`.
     ///
     /// The body receives `S::default()`, Rust's nearest to Python's `None`.
@@ -107,10 +76,7 @@ impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E> {
         let mut stack = self.stack.try_borrow_mut().map_err(|_| Error::AlreadyExecuting)?;
         let yielded = match stack.state() {
             State::Created => stack.start(),
-            State::Suspended => {
-                stack.put(Input::Next(S::default()));
-                stack.resume()
-            }
+            State::Suspended => stack.resume(Input::Next(S::default())),
             _ => return Err(Error::Finished),
         };
         self.step(yielded)
@@ -144,8 +110,7 @@ impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E> {
             State::Created => return Err(Error::NotStarted),
             _ => return Err(Error::Finished),
         }
-        stack.put(Input::Sent(value));
-        let yielded = stack.resume();
+        let yielded = stack.resume(Input::Sent(value));
         self.step(yielded)
     }
 

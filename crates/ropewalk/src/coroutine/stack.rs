@@ -1,33 +1,43 @@
 //! The frames of a coroutine and of everything it delegates to, and the trampoline that drives them.
 //!
-//! `yield_from` does not poll the sub-coroutine from inside the delegating body: it hands it to the driver,
-//! which pushes it here and from then on polls the topmost frame alone. A chain of any depth thus costs what
+//! `yield_from` does not run the sub-coroutine from inside the delegating body: it hands it to the driver,
+//! which pushes it here and from then on resumes the topmost frame alone. A chain of any depth thus costs what
 //! one coroutine costs, and neither driving nor dropping it recurses.
 
 use std::pin::Pin;
-use std::rc::Rc;
 
-use super::channel::{Channel, Cold, Input};
+use super::channel::Input;
 use super::error::Error;
 use super::state::State;
 
-/// One body. It leaves its result where its own kind of coroutine looks for it, so that frames are of one type
-/// whatever they return.
-pub(super) struct Frame<'a, Y, S, E> {
-    pub(super) body: Pin<Box<dyn Body + 'a>>,
-    pub(super) channel: Rc<Channel<'a, Y, S, E>>,
+/// What is driven: the body of a coroutine. It leaves its result where its coroutine looks for it, so that bodies are
+/// of one type whatever they return.
+pub(super) trait Body<'a, Y, S, E> {
+    /// Runs it until it waits for its caller, whom it hands the value, or until it stops for another reason.
+    fn resume(self: Pin<&mut Self>, input: Input<S>) -> Option<Y>;
+
+    /// That reason.
+    fn stopped(&self) -> Stopped<'a, Y, S, E>;
+
+    /// What `Input::Thrown` will raise.
+    fn throw(&self, error: Error<E>);
 }
 
-pub(super) trait Body {
-    /// Runs it until it waits: for its caller, or for a sub-coroutine. True once it has ended.
-    fn run(self: Pin<&mut Self>) -> bool;
+pub(super) type Frame<'a, Y, S, E> = Pin<Box<dyn Body<'a, Y, S, E> + 'a>>;
+
+pub(super) enum Stopped<'a, Y, S, E> {
+    Ended,
+    /// A `yield_from` begins: drive these frames, the topmost with this input, until the lowest of them ends.
+    Delegated(Stack<'a, Y, S, E>, Input<S>),
+    /// It waits for something that its driver knows nothing of.
+    Foreign,
 }
 
 /// Created, Suspended or Closed: see `state`. That the coroutine is running shows in its stack being borrowed.
 pub(super) struct Stack<'a, Y, S, E> {
     /// Resumed before.
     started: bool,
-    /// The innermost frame, the only one that is polled; none once the coroutine is closed.
+    /// The innermost frame, the only one that is resumed; none once the coroutine is closed.
     top: Option<Frame<'a, Y, S, E>>,
     /// Those that delegate, the outermost first: the frame at index `i` waits for the one at `i + 1`.
     below: Vec<Frame<'a, Y, S, E>>,
@@ -51,40 +61,35 @@ impl<'a, Y, S, E> Stack<'a, Y, S, E> {
         }
     }
 
-    /// Puts a value before the topmost body.
-    #[inline]
-    pub(super) fn put(&mut self, input: Input<S>) {
-        if let Some(top) = &self.top {
-            top.channel.input.set(input);
-        }
-    }
-
-    fn put_error(&mut self, error: Error<E>) {
-        if let Some(top) = &self.top {
-            top.channel.throw(error);
-        }
-    }
-
     /// Runs from the start.
     pub(super) fn start(&mut self) -> Option<Y> {
         self.started = true;
-        self.resume()
+        self.resume(Input::Nothing)
     }
 
     /// Runs what is on top until something is yielded, or until the outermost body has ended: `None`.
     #[inline]
-    pub(super) fn resume(&mut self) -> Option<Y> {
-        self.guarded(|stack| stack.run(0))
+    pub(super) fn resume(&mut self, input: Input<S>) -> Option<Y> {
+        self.guarded(|stack| stack.run(0, input))
     }
 
     /// Raises `error` at the innermost yield. `GeneratorExit` is not passed inwards as such: it closes the
     /// sub-coroutines and is then raised in the outermost body (PEP 380).
     pub(super) fn throw(&mut self, error: Error<E>) -> Option<Y> {
-        if let Error::GeneratorExit = error {
-            return self.guarded(|stack| stack.exit(0));
+        self.guarded(|stack| match error {
+            Error::GeneratorExit => stack.exit(0),
+            error => {
+                let input = stack.throwing(error);
+                stack.run(0, input)
+            }
+        })
+    }
+
+    fn throwing(&mut self, error: Error<E>) -> Input<S> {
+        if let Some(top) = &self.top {
+            top.throw(error);
         }
-        self.put_error(error);
-        self.resume()
+        Input::Thrown
     }
 
     /// A panic in a body closes the coroutine on its way to the caller; without one the guard costs nothing.
@@ -109,15 +114,14 @@ impl<'a, Y, S, E> Stack<'a, Y, S, E> {
         }
     }
 
-    /// Polls the topmost frame until something is yielded, or until the frame at `base` has ended: `None`.
+    /// Resumes the topmost frame until something is yielded, or until the frame at `base` has ended: `None`.
     #[inline]
-    fn run(&mut self, base: usize) -> Option<Y> {
+    fn run(&mut self, base: usize, mut input: Input<S>) -> Option<Y> {
         while let Some(top) = &mut self.top {
-            let ended = top.body.as_mut().run();
-            if !ended && let Some(value) = top.channel.yielded.take() {
+            if let Some(value) = top.as_mut().resume(input) {
                 return Some(value);
             }
-            self.ended_or_delegated(ended);
+            input = self.ended_or_delegated();
             if self.below.len() < base {
                 return None;
             }
@@ -125,20 +129,24 @@ impl<'a, Y, S, E> Stack<'a, Y, S, E> {
         None
     }
 
+    /// Pops or pushes frames, and gives the input for what is then on top.
     #[cold]
-    fn ended_or_delegated(&mut self, ended: bool) {
-        if ended {
-            self.pop();
-            return;
-        }
-        let Some(top) = &self.top else { return };
-        if let Cold::Delegated(mut stack) = top.channel.cold.replace(Cold::Empty) {
-            self.below.extend(self.top.take());
-            self.below.append(&mut stack.below);
-            self.top = stack.top.take();
-        } else {
-            self.pop();
-            self.put_error(Error::ForeignAwait);
+    fn ended_or_delegated(&mut self) -> Input<S> {
+        match self.top.as_ref().map(|top| top.stopped()) {
+            Some(Stopped::Delegated(mut stack, input)) => {
+                self.below.extend(self.top.take());
+                self.below.append(&mut stack.below);
+                self.top = stack.top.take();
+                input
+            }
+            Some(Stopped::Foreign) => {
+                self.pop();
+                self.throwing(Error::ForeignAwait)
+            }
+            Some(Stopped::Ended) | None => {
+                self.pop();
+                Input::Nothing
+            }
         }
     }
 
@@ -148,12 +156,12 @@ impl<'a, Y, S, E> Stack<'a, Y, S, E> {
         let mut error = Error::GeneratorExit;
         loop {
             let depth = self.below.len();
-            self.put_error(error);
-            let yielded = self.run(depth);
+            let input = self.throwing(error);
+            let yielded = self.run(depth, input);
             if depth == base {
                 return yielded;
             }
-            // An error that the frame ended with comes before the GeneratorExit: see `YieldFrom`.
+            // An error that the frame ended with comes before the GeneratorExit: see `Cold::joined`.
             error = match yielded {
                 None => Error::GeneratorExit,
                 Some(_) => {

@@ -1,18 +1,17 @@
 //! Stackful coroutines: the body is an ordinary closure and may yield from any depth of ordinary calls.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use corosensei::stack::DefaultStack;
 use corosensei::{CoroutineResult, Yielder};
 
-use super::channel::Channel;
-use super::coroutine::Coroutine;
+use super::channel::{Cold, Input};
+use super::coroutine::{Coroutine, Outcome, end};
 use super::error::Error;
+use super::stack::{Body, Stopped};
 
 /// Room for the body's calls, in bytes. Address space: memory is taken page by page as it is touched.
 const STACK_SIZE: usize = 1 << 20;
@@ -53,18 +52,58 @@ where
         B: FnOnce(&Co<'_, Y, S, E>) -> Result<R, Error<E>> + 'static,
     {
         let stack = DefaultStack::new(STACK_SIZE)?;
-        Ok(Coroutine::with(move |channel| {
-            Body(corosensei::Coroutine::with_stack(stack, move |yielder, ()| {
-                body(&Co { channel, yielder })
-            }))
+        Ok(Coroutine::with(|outcome| {
+            let cold = Rc::new(Cold::new());
+            let inside = cold.clone();
+            let switch = move |yielder: &Yielder<_, _>, _| {
+                body(&Co {
+                    cold: inside,
+                    yielder,
+                })
+            };
+            Stackful {
+                stack: corosensei::Coroutine::with_stack(stack, switch),
+                cold,
+                outcome,
+            }
         }))
+    }
+}
+
+/// The body. Values pass through the switch of stacks itself.
+struct Stackful<Y, S, R, E> {
+    stack: corosensei::Coroutine<Input<S>, Option<Y>, Result<R, Error<E>>>,
+    cold: Rc<Cold<'static, Y, S, E>>,
+    outcome: Outcome<R, E>,
+}
+
+// The stack stays where it is; what moves is the handle.
+impl<Y, S, R, E> Unpin for Stackful<Y, S, R, E> {}
+
+impl<Y, S, R, E> Body<'static, Y, S, E> for Stackful<Y, S, R, E> {
+    fn resume(mut self: Pin<&mut Self>, input: Input<S>) -> Option<Y> {
+        match self.stack.resume(input) {
+            CoroutineResult::Yield(value) => value,
+            CoroutineResult::Return(result) => {
+                end(&self.outcome, &self.cold, result);
+                None
+            }
+        }
+    }
+
+    fn stopped(&self) -> Stopped<'static, Y, S, E> {
+        self.cold.stopped()
+    }
+
+    fn throw(&self, error: Error<E>) {
+        self.cold.throw(error);
     }
 }
 
 /// The body's end of a stackful coroutine.
 pub struct Co<'y, Y, S = (), E = Infallible> {
-    channel: Rc<Channel<'static, Y, S, E>>,
-    yielder: &'y Yielder<(), ()>,
+    cold: Rc<Cold<'static, Y, S, E>>,
+    yielder: &'y Yielder<Input<S>, Option<Y>>,
 }
 
 impl<Y, S, E> Co<'_, Y, S, E> {
@@ -74,7 +113,7 @@ impl<Y, S, E> Co<'_, Y, S, E> {
     /// What is thrown in, [`Error::GeneratorExit`] when the coroutine is closed.
     #[inline]
     pub fn yield_(&self, value: Y) -> Result<S, Error<E>> {
-        self.exchange(value, Channel::received)
+        self.exchange(value, Input::received)
     }
 
     /// Lets the caller talk to `sub`, of either kind, until that has ended, as [`super::Co::yield_from`] does.
@@ -85,10 +124,10 @@ impl<Y, S, E> Co<'_, Y, S, E> {
     where
         S: Default,
     {
-        let outcome = self.channel.delegate(sub)?;
+        let outcome = self.cold.delegate(sub)?;
         loop {
-            self.yielder.suspend(());
-            if let Some(result) = self.channel.joined(&outcome) {
+            self.yielder.suspend(None);
+            if let Some(result) = self.cold.joined(&outcome) {
                 return result;
             }
         }
@@ -100,7 +139,7 @@ impl<Y, S, E> Co<'_, Y, S, E> {
     /// As there.
     pub fn yield_from_iter(&self, items: impl IntoIterator<Item = Y>) -> Result<(), Error<E>> {
         for item in items {
-            if !self.exchange(item, Channel::received_next)? {
+            if !self.exchange(item, Input::received_next)? {
                 break;
             }
         }
@@ -108,31 +147,13 @@ impl<Y, S, E> Co<'_, Y, S, E> {
     }
 
     #[inline]
-    fn exchange<T>(&self, value: Y, receive: impl Fn(&Channel<'static, Y, S, E>) -> Option<T>) -> T {
-        self.channel.yielded.set(Some(value));
+    fn exchange<T>(&self, value: Y, receive: impl Fn(Input<S>, &Cold<'static, Y, S, E>) -> Option<T>) -> T {
+        let mut input = self.yielder.suspend(Some(value));
         loop {
-            self.yielder.suspend(());
-            if let Some(received) = receive(&self.channel) {
-                return received;
+            match receive(input, &self.cold) {
+                Some(received) => return received,
+                None => input = self.yielder.suspend(None),
             }
-        }
-    }
-}
-
-/// To its driver a stackful body is a future like any other: polling it switches to its stack.
-struct Body<T>(corosensei::Coroutine<(), (), T>);
-
-// The stack stays where it is; what moves is the handle.
-impl<T> Unpin for Body<T> {}
-
-impl<T> Future for Body<T> {
-    type Output = T;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<T> {
-        match self.0.resume(()) {
-            CoroutineResult::Yield(()) => Poll::Pending,
-            CoroutineResult::Return(result) => Poll::Ready(result),
         }
     }
 }

@@ -1,11 +1,16 @@
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use super::channel::{Channel, Cold};
-use super::coroutine::{Coroutine, Outcome};
+use pin_project_lite::pin_project;
+
+use super::channel::{Cold, Input};
+use super::coroutine::{Coroutine, Outcome, end};
 use super::error::Error;
+use super::stack::{Body, Stopped};
 
 impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E>
 where
@@ -36,12 +41,87 @@ where
         B: FnOnce(Co<'a, Y, S, E>) -> F,
         F: Future<Output = Result<R, Error<E>>> + 'a,
     {
-        Coroutine::with(|channel| body(Co { channel }))
+        let channel = Rc::new(Channel::new());
+        let future = body(Co {
+            channel: channel.clone(),
+        });
+        Coroutine::with(|outcome| Stackless {
+            future,
+            channel,
+            outcome,
+        })
+    }
+}
+
+/// Where a body and its driver exchange values. The body is polled by its driver alone, so either side empties what the
+/// other has filled: plain cells will do. Stores are what a switch is made of: each direction has a cell of its own,
+/// so that neither needs a mark of whose turn it is.
+struct Channel<'a, Y, S, E> {
+    yielded: Cell<Option<Y>>,
+    input: Cell<Input<S>>,
+    cold: Cold<'a, Y, S, E>,
+}
+
+impl<'a, Y, S, E> Channel<'a, Y, S, E> {
+    fn new() -> Self {
+        Channel {
+            yielded: Cell::new(None),
+            input: Cell::new(Input::Nothing),
+            cold: Cold::new(),
+        }
+    }
+
+    fn delegate<R>(&self, sub: Coroutine<'a, Y, S, R, E>) -> Result<Outcome<R, E>, Error<E>>
+    where
+        S: Default,
+    {
+        self.yielded.set(None); // of a yield that was never awaited
+        self.cold.delegate(sub)
+    }
+
+    #[inline]
+    fn received(&self) -> Option<Result<S, Error<E>>> {
+        self.input.replace(Input::Nothing).received(&self.cold)
+    }
+}
+
+pin_project! {
+    /// The body. It is no `async` block around the future, whose own state machine would cost a tenth of a switch.
+    struct Stackless<'a, F, Y, S, R, E> {
+        #[pin]
+        future: F,
+        channel: Rc<Channel<'a, Y, S, E>>,
+        outcome: Outcome<R, E>,
+    }
+}
+
+impl<'a, F, Y, S, R, E> Body<'a, Y, S, E> for Stackless<'a, F, Y, S, R, E>
+where
+    F: Future<Output = Result<R, Error<E>>>,
+{
+    fn resume(self: Pin<&mut Self>, input: Input<S>) -> Option<Y> {
+        let this = self.project();
+        this.channel.input.set(input);
+        match this.future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => this.channel.yielded.take(),
+            Poll::Ready(result) => {
+                end(this.outcome, &this.channel.cold, result);
+                None
+            }
+        }
+    }
+
+    fn stopped(&self) -> Stopped<'a, Y, S, E> {
+        self.channel.cold.stopped()
+    }
+
+    fn throw(&self, error: Error<E>) {
+        self.channel.cold.throw(error);
     }
 }
 
 /// The body's end of a stackless coroutine. Helpers of the body borrow it: `async fn f(co: &mut Co<'_, …>)`.
-pub struct Co<'a, Y, S = (), E = std::convert::Infallible> {
+pub struct Co<'a, Y, S = (), E = Infallible> {
     channel: Rc<Channel<'a, Y, S, E>>,
 }
 
@@ -82,11 +162,21 @@ impl<'a, Y, S, E> Co<'a, Y, S, E> {
     pub async fn yield_from_iter(&mut self, items: impl IntoIterator<Item = Y>) -> Result<(), Error<E>> {
         for item in items {
             self.channel.yielded.set(Some(item));
-            if !poll_fn(|_| self.channel.received_next().map_or(Poll::Pending, Poll::Ready)).await? {
+            if !self.received_next().await? {
                 break;
             }
         }
         Ok(())
+    }
+
+    async fn received_next(&self) -> Result<bool, Error<E>> {
+        poll_fn(|_| {
+            let input = self.channel.input.replace(Input::Nothing);
+            input
+                .received_next(&self.channel.cold)
+                .map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 
@@ -122,7 +212,7 @@ impl<Y, S, R, E> Unpin for YieldFrom<'_, '_, Y, S, R, E> {}
 // One that is given up in the poll that began it must not leave its sub-coroutine for the driver to find.
 impl<Y, S, R, E> Drop for YieldFrom<'_, '_, Y, S, R, E> {
     fn drop(&mut self) {
-        self.channel.cold.set(Cold::Empty);
+        self.channel.cold.clear();
     }
 }
 
@@ -141,7 +231,7 @@ impl<Y, S: Default, R, E> Future for YieldFrom<'_, '_, Y, S, R, E> {
             None => match self
                 .outcome
                 .as_ref()
-                .and_then(|outcome| self.channel.joined(outcome))
+                .and_then(|outcome| self.channel.cold.joined(outcome))
             {
                 Some(result) => Poll::Ready(result),
                 None => Poll::Pending,
