@@ -323,15 +323,23 @@ def test_map_out_of_time_says_so(pool: ThreadPoolExecutor) -> None:
     opened.set()
 
 
-def test_map_cancels_what_nobody_reads() -> None:
+def test_map_that_ends_early_cancels_the_rest() -> None:
     with ThreadPoolExecutor(max_workers=1) as pool:
         gate = Gate(pool)
         ran: list[int] = []
-        results = pool.map(ran.append, range(100))
-        del results
-        gc.collect()
+        results = pool.map(lambda n: gate.opened.wait(PATIENCE) and ran.append(n), range(100), timeout=0)
+        with pytest.raises(futures.TimeoutError):
+            next(results)
         gate.opened.set()
     assert ran == []
+
+
+def test_map_whose_results_nobody_reads_makes_all_calls() -> None:
+    ran: list[int] = []
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pool.map(ran.append, range(100))
+        gc.collect()
+    assert ran == list(range(100))
 
 
 def test_map_over_an_iterator_that_raises_submits_no_more_and_cancels() -> None:

@@ -58,7 +58,8 @@ class Executor(concurrent.futures.Executor):
         that send calls in chunks. `progress=True` shows a bar if tqdm is installed.
 
         The iterator raises what a call raised when it comes to it, and TimeoutError when `timeout` seconds, counted
-        from the call of `map`, are over. Closed or dropped, it cancels the calls that have not begun.
+        from the call of `map`, are over. Closed or dropped before its end, it cancels the calls that have not begun;
+        but calls whose results nobody begins to read are all made.
         """
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
@@ -80,39 +81,19 @@ class Executor(concurrent.futures.Executor):
 
         # Only who has calls left to submit keeps the executor alive.
         more = None if buffersize is None else (self.submit(fn, *args) for args in calls)
-        results = _Results(futures, more, deadline)
-        return _with_progress(results, None if total < 0 else total) if progress else results
 
+        # A generator of its own, so that the calls are submitted before the first result is asked for.
+        def results() -> Generator[T, None, None]:
+            try:
+                while futures:
+                    if more is not None:
+                        futures.extend(itertools.islice(more, 1))
+                    yield _result_or_cancel(futures.popleft(), deadline)
+            finally:
+                for future in futures:
+                    future.cancel()
 
-class _Results(Iterator[T]):
-    """What `map` returns. No generator: one that is dropped before its first item would not cancel anything."""
-
-    def __init__(
-        self,
-        futures: "deque[concurrent.futures.Future[T]]",
-        more: "Iterator[concurrent.futures.Future[T]] | None",
-        deadline: float | None,
-    ) -> None:
-        self._futures, self._more, self._deadline = futures, more, deadline
-
-    def __next__(self) -> T:
-        if not self._futures:
-            raise StopIteration
-        try:
-            if self._more is not None:
-                self._futures.extend(itertools.islice(self._more, 1))
-            return _result_or_cancel(self._futures.popleft(), self._deadline)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Cancel the calls that have not begun; there are no more results."""
-        self._more = None
-        while self._futures:
-            self._futures.popleft().cancel()
-
-    __del__ = close
+        return _with_progress(results(), None if total < 0 else total) if progress else results()
 
 
 def _result_or_cancel(future: concurrent.futures.Future[T], deadline: float | None) -> T:
