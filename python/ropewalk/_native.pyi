@@ -13,6 +13,7 @@ __all__ = [
     "Event",
     "EventWait",
     "Future",
+    "GilSampler",
     "NotifierThread",
     "ProcessPoolExecutor",
     "SharedBuffer",
@@ -59,6 +60,13 @@ class Future(Generic[_T]):
     def _condition(self) -> threading.Condition: ...
     @property
     def _waiters(self) -> list[Any]: ...
+
+@final
+class GilSampler:
+    def __new__(cls, rate: float) -> Self: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def read(self) -> tuple[int, float, float, float, float]: ...
 
 @disjoint_base
 class ThreadPoolExecutor:

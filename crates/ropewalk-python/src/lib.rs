@@ -2,6 +2,7 @@
 
 mod event;
 mod futures;
+mod gil;
 mod waits;
 
 use pyo3::prelude::*;
@@ -16,4 +17,6 @@ mod _native {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use super::futures::{NotifierThread, ProcessPoolExecutor, SharedBuffer, work};
+    #[pymodule_export]
+    use super::gil::GilSampler;
 }

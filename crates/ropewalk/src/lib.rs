@@ -18,7 +18,8 @@ pub mod park;
 pub mod threading;
 
 #[cfg(all(target_os = "linux", not(loom)))]
-mod signals;
+#[doc(hidden)]
+pub mod signals;
 mod sync;
 
 /// Makes a function one that the worker processes of a

@@ -18,7 +18,7 @@ fn set_mask(
 
 /// Runs `f` with all signals blocked: a thread that it starts never gets one, so that the program's handlers run in
 /// the program's own threads.
-pub(crate) fn blocked<T>(f: impl FnOnce() -> T) -> T {
+pub fn blocked<T>(f: impl FnOnce() -> T) -> T {
     let old = set_mask(libc::SIG_BLOCK, libc::sigfillset);
     let value = f();
     // SAFETY: restores the mask that `set_mask` returned.
