@@ -37,6 +37,7 @@ def python(steps: Steps, environment: Environment) -> None:
     if not steps.run(f"{name}: build", build):
         return
     steps.run(f"{name}: tests", [interpreter, "-m", "pytest"])
+    steps.run(f"{name}: conformance", [interpreter, "tests/conformance/run.py"])
 
 
 def install(steps: Steps, environment: Environment) -> None:
