@@ -20,6 +20,9 @@ from ropewalk.coroutines import getstate
 
 ROOT = Path(__file__).parent.parent
 
+# A hang guard that leaves room for the build on a loaded machine.
+pytestmark = pytest.mark.timeout(900)
+
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the compiler
 
 
