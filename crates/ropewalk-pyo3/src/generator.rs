@@ -15,7 +15,7 @@ use crate::co::{Co, HeldObjects};
 use crate::convert::{from_exception, thrown, to_exception, to_python};
 
 /// A Rust coroutine as a Python generator object.
-#[pyclass(frozen, weakref, module = "ropewalk")]
+#[pyclass(frozen, weakref, module = "ropewalk_pyo3")]
 pub struct Generator {
     name: String,
     /// Present until the drop.
@@ -46,6 +46,9 @@ impl Generator {
     }
 
     /// Shows a coroutine that is there already, of either kind and in any state.
+    ///
+    /// The body of a stackful one should not call into Python: from 3.14 on Python checks how deep its C stack is, and
+    /// takes any other stack for an overflow.
     pub fn from_coroutine<Y, S, R>(name: &str, coroutine: Coroutine<'static, Y, S, R, PyErr>) -> Self
     where
         Y: for<'py> IntoPyObject<'py> + 'static,
@@ -95,7 +98,7 @@ impl Generator {
     }
 }
 
-/// A StopIteration made by a call would take a tuple for its arguments.
+/// With `(value,)` for its arguments, so that a value that is a tuple stays one.
 fn stop_iteration(py: Python<'_>, value: Py<PyAny>) -> PyErr {
     if value.is_none(py) {
         PyStopIteration::new_err(())

@@ -596,6 +596,20 @@ fn an_abandoned_yield_from_leaves_no_trace() {
 }
 
 #[test]
+fn a_yield_that_is_never_awaited_is_lost() {
+    let coroutine = Coroutine::<i32>::new(|mut co| async move {
+        drop(co.yield_(13));
+        co.yield_(1).await?;
+        drop(co.yield_(13));
+        co.yield_from_iter([2]).await?;
+        drop(co.yield_(13));
+        co.yield_from(Coroutine::new(|mut co| async move { co.yield_(3).await }))
+            .await
+    });
+    assert_eq!(coroutine.collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
 fn errors_tell_what_happened() {
     let messages = [
         (Error::Raised("own words"), "own words"),

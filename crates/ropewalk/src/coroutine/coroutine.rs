@@ -120,6 +120,25 @@ impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E> {
     /// Before the start it closes the coroutine, whose body never runs. [`Error::GeneratorExit`] closes
     /// sub-coroutines first (PEP 380).
     ///
+    /// ```
+    /// use ropewalk::coroutine::{Coroutine, Error, Step};
+    ///
+    /// let counter = Coroutine::<u32, (), (), &str>::new(|mut co| async move {
+    ///     let mut count = 0;
+    ///     loop {
+    ///         match co.yield_(count).await {
+    ///             Err(Error::Raised("reset")) => count = 0,
+    ///             received => received.map(|()| count += 1)?,
+    ///         }
+    ///     }
+    /// });
+    /// counter.next()?;
+    /// assert_eq!(counter.next()?, Step::Yielded(1));
+    /// assert_eq!(counter.throw("reset")?, Step::Yielded(0));
+    /// assert_eq!(counter.throw("stop"), Err(Error::Raised("stop")));
+    /// # Ok::<(), Error<&str>>(())
+    /// ```
+    ///
     /// # Errors
     /// `error` itself when the body does not handle it, has not started or has ended; whatever else the body
     /// raises.
@@ -138,6 +157,23 @@ impl<'a, Y, S, R, E> Coroutine<'a, Y, S, R, E> {
     /// CPython 3.13).
     ///
     /// A coroutine that was not started is closed without running; closing a closed one does nothing.
+    ///
+    /// ```
+    /// use ropewalk::coroutine::{Coroutine, Error};
+    ///
+    /// let lines = Coroutine::<(), &str, usize>::new(|mut co| async move {
+    ///     let mut written = 0;
+    ///     while let Ok(line) = co.yield_(()).await {
+    ///         written += line.len();
+    ///     }
+    ///     Ok(written) // here a file would be flushed
+    /// });
+    /// lines.prime()?;
+    /// lines.send("hawser")?;
+    /// assert_eq!(lines.close()?, Some(6));
+    /// assert_eq!(lines.close()?, None);
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::IgnoredGeneratorExit`] when it yields again instead: it is still suspended then. What else its

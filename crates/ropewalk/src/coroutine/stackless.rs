@@ -128,6 +128,8 @@ pub struct Co<'a, Y, S = (), E = Infallible> {
 impl<'a, Y, S, E> Co<'a, Y, S, E> {
     /// Hands `value` to the caller and waits to be resumed: `received = yield value`.
     ///
+    /// The value is put down by the call, handed over by the await; one that is never awaited is lost.
+    ///
     /// # Errors
     /// What is thrown in, [`Error::GeneratorExit`] when the coroutine is closed.
     #[inline]
@@ -143,6 +145,29 @@ impl<'a, Y, S, E> Co<'a, Y, S, E> {
     ///
     /// Values sent, errors thrown and `close` go straight to the innermost sub-coroutine, at a cost that does
     /// not grow with the depth of the chain. A suspended `sub` goes on as if by `next`.
+    ///
+    /// ```
+    /// use ropewalk::coroutine::{Coroutine, Error, Step};
+    ///
+    /// fn sum() -> Coroutine<'static, (), Option<u32>, u32> {
+    ///     Coroutine::new(|mut co| async move {
+    ///         let mut sum = 0;
+    ///         while let Some(term) = co.yield_(()).await? {
+    ///             sum += term;
+    ///         }
+    ///         Ok(sum)
+    ///     })
+    /// }
+    ///
+    /// let product = Coroutine::new(|mut co| async move { Ok(co.yield_from(sum()).await? * co.yield_from(sum()).await?) });
+    /// product.prime()?;
+    /// for term in [Some(1), Some(2), None] {
+    ///     product.send(term)?;
+    /// }
+    /// product.send(Some(7))?;
+    /// assert_eq!(product.send(None)?, Step::Returned(21));
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     /// What `sub` raises; [`Error::Finished`] if it had ended before; [`Error::GeneratorExit`], after `sub` was
