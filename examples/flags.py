@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 
-from ropewalk.futures import ThreadPoolExecutor, as_completed
+from ropewalk.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 
 POP20 = ["CN", "IN", "US", "ID", "BR", "PK", "NG", "BD", "RU", "JP"]
 POP20 += ["MX", "PH", "VN", "ET", "EG", "DE", "IR", "TR", "CD", "FR"]
@@ -34,8 +35,12 @@ Outcome = tuple[str, Callable[[], int]]
 def download_one(base_url: str, folder: Path, timeout: float, country: str) -> int:
     """Fetches one flag and saves it; returns its size."""
     url = f"{base_url}/{country}/{country}.gif".lower()
-    with urllib.request.urlopen(url, timeout=timeout) as response:
-        image: bytes = response.read()
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            image: bytes = response.read()
+    except HTTPError as error:
+        # It holds the connection, which cannot be sent from one process to another.
+        raise OSError(f"HTTP status {error.code} ({error.reason})") from None
     (folder / f"{country}.gif").write_bytes(image)
     return len(image)
 
@@ -50,12 +55,21 @@ def sequentially(download: Download, countries: list[str]) -> Iterator[Outcome]:
 
 def threads(download: Download, countries: list[str]) -> Iterator[Outcome]:
     with ThreadPoolExecutor(max_workers=len(countries)) as executor:
-        futures = {executor.submit(download, country): country for country in countries}
-        for future in as_completed(futures):
-            yield futures[future], future.result
+        yield from completed(executor, download, countries)
 
 
-WAYS = (sequentially, threads)
+def processes(download: Download, countries: list[str]) -> Iterator[Outcome]:
+    with ProcessPoolExecutor() as executor:
+        yield from completed(executor, download, countries)
+
+
+def completed(executor: Executor, download: Download, countries: list[str]) -> Iterator[Outcome]:
+    futures = {executor.submit(download, country): country for country in countries}
+    for future in as_completed(futures):
+        yield futures[future], future.result
+
+
+WAYS = (sequentially, threads, processes)
 
 
 @contextmanager

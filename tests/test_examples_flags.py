@@ -11,7 +11,7 @@ import pytest
 
 FLAGS = Path(__file__).parent.parent / "examples" / "flags.py"
 POP20 = set("CN IN US ID BR PK NG BD RU JP MX PH VN ET EG DE IR TR CD FR".split())  # noqa: SIM905
-WAYS = ["sequentially", "threads"]
+WAYS = ["sequentially", "threads", "processes"]
 WHITE, RED, BLUE = (0xFF, 0xFF, 0xFF), (0xD7, 0x14, 0x1A), (0x00, 0x39, 0xA6)
 
 Run = Callable[..., tuple[int, str]]
@@ -83,7 +83,7 @@ def test_every_way_saves_twenty_images(run: Run, tmp_path: Path) -> None:
     assert "failed" not in output
     for way in WAYS:
         assert saved(tmp_path, way) == POP20
-    assert len({path.read_bytes() for path in (tmp_path / "threads").iterdir()}) == 20
+        assert len({path.read_bytes() for path in (tmp_path / way).iterdir()}) == 20
 
 
 def test_the_images_are_flags(run: Run, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_countries_that_fail_are_named_and_cost_no_other(run: Run, tmp_path: Pat
     status, output = run("--error-rate=0.3")
     assert status == 1
     lines = re.findall(r"^failed: (\w\w) \((\w+)\): (.*)$", output, re.MULTILINE)
-    assert {reason for *_, reason in lines} == {"HTTP Error 503: Service Unavailable"}
+    assert {reason for *_, reason in lines} == {"HTTP status 503 (Service Unavailable)"}
     failed = {country for country, *_ in lines}
     assert 0 < len(failed) < 20
     assert {(country, way) for country, way, _ in lines} == {(country, way) for country in failed for way in WAYS}
@@ -112,18 +112,18 @@ def test_countries_that_fail_are_named_and_cost_no_other(run: Run, tmp_path: Pat
 def test_an_unknown_country_is_named(run: Run, tmp_path: Path) -> None:
     status, output = run("JP", "XX")
     assert status == 1
-    assert "failed: XX (threads): HTTP Error 404: Not Found\n" in output
+    assert "failed: XX (threads): HTTP status 404 (Not Found)\n" in output
     assert saved(tmp_path, "threads") == {"JP"}
 
 
 def test_an_answer_that_takes_too_long_is_given_up(run: Run) -> None:
     status, output = run("JP", "FR", "--slow-rate=1", "--timeout=0.1")
     assert status == 1
-    assert len(re.findall(r"^failed: (?:JP|FR) \(\w+\): .*timed out", output, re.MULTILINE)) == 4
+    assert len(re.findall(r"^failed: (?:JP|FR) \(\w+\): .*timed out", output, re.MULTILINE)) == 2 * len(WAYS)
 
 
 def test_another_server_can_be_named(run: Run) -> None:
     # Nobody listens on port 9 (discard), so that each way names each country.
     status, output = run("JP", "FR", "--base-url=http://127.0.0.1:9/flags")
     assert status == 1
-    assert len(re.findall(r"^failed: (?:JP|FR) \(\w+\): .*Connection refused", output, re.MULTILINE)) == 4
+    assert len(re.findall(r"^failed: (?:JP|FR) \(\w+\): .*Connection refused", output, re.MULTILINE)) == 2 * len(WAYS)

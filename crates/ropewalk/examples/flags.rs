@@ -16,92 +16,116 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ropewalk::futures::{Executor, ThreadPoolExecutor, as_completed};
+#[cfg(target_os = "linux")]
+use ropewalk::futures::ProcessPoolExecutor;
+use ropewalk::futures::{Executor, Future, ThreadPoolExecutor, as_completed};
+use serde::{Deserialize, Serialize};
 
 const POP20: &str = "CN IN US ID BR PK NG BD RU JP MX PH VN ET EG DE IR TR CD FR";
 const USAGE: &str = "usage: flags [--base-url URL] [--folder FOLDER] [--timeout SECONDS] [--latency SECONDS] \
                      [--error-rate SHARE] [--slow-rate SHARE] [CC ...]";
 
 type AnyError = Box<dyn Error + Send + Sync>;
-type Outcome = Result<usize, AnyError>;
 
-/// Fetches flags and saves them.
-struct Downloader {
-    agent: ureq::Agent,
+/// A country, and the size of its flag or why there is none.
+type Outcome = (String, Result<usize, String>);
+
+/// Where flags come from, where they go to, and how long one may take.
+#[derive(Clone, Serialize, Deserialize)]
+struct Job {
     base_url: String,
     folder: PathBuf,
+    timeout: Duration,
 }
 
-impl Downloader {
-    /// Fetches and saves one flag; returns its size.
-    fn download(&self, country: &str) -> Outcome {
-        let url = format!("{}/{country}/{country}.gif", self.base_url).to_lowercase();
-        let image = self.agent.get(url).call()?.body_mut().read_to_vec()?;
-        fs::write(self.folder.join(format!("{country}.gif")), &image)?;
+/// Fetches one flag and saves it.
+#[cfg_attr(target_os = "linux", ropewalk::remote)]
+fn download(job: Job, country: String) -> Outcome {
+    let fetch = || -> Result<usize, AnyError> {
+        let config = ureq::Agent::config_builder().timeout_global(Some(job.timeout));
+        let local = job.base_url.starts_with("http://127.0.0.1:");
+        let config = if local { config.proxy(None) } else { config };
+        let url = format!("{}/{country}/{country}.gif", job.base_url).to_lowercase();
+        let image = ureq::Agent::from(config.build())
+            .get(url)
+            .call()?
+            .body_mut()
+            .read_to_vec()?;
+        fs::write(job.folder.join(format!("{country}.gif")), &image)?;
         Ok(image.len())
-    }
+    };
+    let result = fetch().map_err(|error| error.to_string());
+    (country, result)
 }
 
 /// A way takes countries and reports each one's outcome when it is known.
-type Way = fn(&Arc<Downloader>, &BTreeSet<String>, &mut dyn FnMut(&str, Outcome)) -> Result<(), AnyError>;
+type Way = fn(&Job, &BTreeSet<String>, &mut dyn FnMut(Outcome)) -> Result<(), AnyError>;
 
-const WAYS: [(&str, Way); 2] = [("sequentially", sequentially), ("threads", threads)];
+const WAYS: &[(&str, Way)] = &[
+    ("sequentially", sequentially),
+    ("threads", threads),
+    #[cfg(target_os = "linux")]
+    ("processes", processes),
+];
 
 fn sequentially(
-    downloader: &Arc<Downloader>,
+    job: &Job,
     countries: &BTreeSet<String>,
-    report: &mut dyn FnMut(&str, Outcome),
+    report: &mut dyn FnMut(Outcome),
 ) -> Result<(), AnyError> {
     for country in countries {
-        report(country, downloader.download(country));
+        report(download(job.clone(), country.clone()));
     }
     Ok(())
 }
 
-fn threads(
-    downloader: &Arc<Downloader>,
-    countries: &BTreeSet<String>,
-    report: &mut dyn FnMut(&str, Outcome),
-) -> Result<(), AnyError> {
+fn threads(job: &Job, countries: &BTreeSet<String>, report: &mut dyn FnMut(Outcome)) -> Result<(), AnyError> {
     let pool = ThreadPoolExecutor::builder().max_workers(countries.len()).build();
-    let submit = |country: &String| {
-        let (downloader, country) = (downloader.clone(), country.clone());
-        pool.submit(move || (downloader.download(&country), country))
-    };
-    let futures = countries.iter().map(submit).collect::<Result<Vec<_>, _>>()?;
+    let futures = countries.iter().map(|country| {
+        let (job, country) = (job.clone(), country.clone());
+        pool.submit(move || download(job, country))
+    });
+    completed(futures.collect::<Result<_, _>>()?, report)
+}
+
+#[cfg(target_os = "linux")]
+fn processes(
+    job: &Job,
+    countries: &BTreeSet<String>,
+    report: &mut dyn FnMut(Outcome),
+) -> Result<(), AnyError> {
+    let pool = ProcessPoolExecutor::builder().build()?;
+    let futures = countries
+        .iter()
+        .map(|country| pool.submit(&download, (job.clone(), country.clone())));
+    completed(futures.collect::<Result<_, _>>()?, report)
+}
+
+fn completed(futures: Vec<Future<Outcome>>, report: &mut dyn FnMut(Outcome)) -> Result<(), AnyError> {
     for future in as_completed(futures, None) {
-        let (outcome, country) = future?.result()?;
-        report(&country, outcome);
+        report(future?.result()?);
     }
     Ok(())
 }
 
 /// Downloads in every way, prints the table and the failures; says whether there were none.
 fn compare(options: &Options, base_url: &str) -> Result<bool, AnyError> {
-    let config = ureq::Agent::config_builder().timeout_global(Some(options.timeout));
-    let config = if options.base_url.is_some() {
-        config
-    } else {
-        config.proxy(None)
-    };
-    let agent = ureq::Agent::from(config.build());
     let mut rows = Vec::new();
     let mut failures = Vec::new();
-    for (name, way) in WAYS {
+    for &(name, way) in WAYS {
         let folder = options.folder.join(name);
         fs::create_dir_all(&folder)?;
-        let downloader = Arc::new(Downloader {
-            agent: agent.clone(),
+        let job = Job {
             base_url: base_url.to_owned(),
             folder,
-        });
+            timeout: options.timeout,
+        };
         print!("{name:14}");
         let (started, mut files) = (Instant::now(), 0);
-        way(&downloader, &options.countries, &mut |country, outcome| {
-            match outcome {
+        way(&job, &options.countries, &mut |(country, result)| {
+            match result {
                 Ok(_) => files += 1,
                 Err(error) => failures.push(format!("{country} ({name}): {error}")),
             }
