@@ -83,4 +83,57 @@ TOPICS = (
             Row("memory a stackful coroutine"),
         ),
     ),
+    Topic(
+        "rust gil",
+        "gil",
+        (),
+        (
+            Row("checkpoint", at_most=1),
+            Row("release + take", at_most=20),
+            Row("acquire + drop"),
+        ),
+    ),
+    Topic(
+        "rust gil, policies",
+        "gil",
+        ("CPython's policy",),
+        (
+            Row("wait behind a computing thread", {"CPython's policy": 100}),
+            Row("computing lost under an I/O flood", at_most=25),
+        ),
+    ),
+    Topic(
+        "rust event",
+        "event",
+        ("condition variable",),
+        (
+            Row("set + wait + clear"),
+            Row("round trip", pinned=BOTH),
+        ),
+    ),
+    Topic(
+        "python event",
+        "python/event.py",
+        ("stdlib",),
+        (
+            Row("set + wait + clear", {"stdlib": 5}),
+            Row("Event()", {"stdlib": 5}),
+            Row("is_set"),
+            Row("wait with a timeout of 0"),
+            Row("round trip", pinned=BOTH),
+            Row("one set lets 100 threads go"),
+            Row("a coroutine's wait"),
+        ),
+    ),
+    Topic(
+        "python gil",
+        "python/gil.py",
+        (),
+        (
+            Row("processor that the measurement takes", at_most=1),
+            Row("points off: two threads that compute", at_most=5),
+            Row("points off: one computes, one sleeps", at_most=5),
+            Row("points off: idle", at_most=5),
+        ),
+    ),
 )

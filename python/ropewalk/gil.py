@@ -93,7 +93,7 @@ class Contention:
         )
 
 
-def contention(*, rate: float = 500.0) -> Contention:
+def contention(*, rate: float = 250.0) -> Contention:
     """Measure how much of the time threads hold the interpreter's GIL and wait for it.
 
     A context manager, and a decorator of functions and coroutine functions; entered several times at once it measures
