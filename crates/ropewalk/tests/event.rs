@@ -240,3 +240,20 @@ fn threads_and_coroutines_wait_side_by_side() {
         coroutine.join().unwrap();
     });
 }
+
+#[test]
+fn a_coroutine_waits_on_any_runtime() {
+    for _ in 0..100 {
+        let event = Event::new();
+        thread::scope(|scope| {
+            let tokio = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(event.wait_async());
+            });
+            let smol = scope.spawn(|| smol::block_on(event.wait_async()));
+            event.set();
+            tokio.join().unwrap();
+            smol.join().unwrap();
+        });
+    }
+}

@@ -136,6 +136,8 @@ impl<T> Gil<T> {
 
     /// Waits until this thread holds the lock.
     ///
+    /// A holder that panicked has released it; nothing is poisoned.
+    ///
     /// # Panics
     ///
     /// When this thread holds the lock already.
@@ -233,7 +235,7 @@ impl<T> Gil<T> {
             // Free at this moment, though perhaps somebody is on the way to it. To overtake a sleeper while
             // it wakes up keeps the lock in use, which saves a lock with short holds from a convoy; who is
             // overtaken too long asks.
-            shared.queue.goes_outside();
+            shared.queue.overtaken();
             return;
         }
         let arrived = Instant::now();

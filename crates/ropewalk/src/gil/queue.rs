@@ -133,8 +133,15 @@ impl Queue {
         }
     }
 
-    /// The lock goes to one from outside, who perhaps never queued: that too is one of their turns.
-    pub(super) fn goes_outside(&mut self) {
+    /// One from outside who never queued has taken the lock.
+    pub(super) fn overtaken(&mut self) {
+        self.goes_outside();
+        // That was one of their turns, perhaps the last: then the next one is somebody who sleeps.
+        self.rouse_next();
+    }
+
+    /// The lock goes to one from outside.
+    fn goes_outside(&mut self) {
         self.turns = self.turns.saturating_sub(1);
         self.tenure = Instant::now();
         self.computes = false;
@@ -185,5 +192,68 @@ impl Queue {
 
     fn outside_is_next(&self) -> bool {
         !self.outside.is_empty() && (self.turns > 0 || self.ordinary.is_empty())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn queue_with(ordinary: &Arc<Slot>, outside: &[&Arc<Slot>]) -> Queue {
+        let mut queue = Queue::new(Policy::IoPriority);
+        let now = Instant::now();
+        queue.ordinary.push_back(Waiter {
+            slot: ordinary.clone(),
+            arrived: now,
+        });
+        for slot in outside {
+            queue.push((*slot).clone(), now);
+        }
+        queue.turns = usize::MAX;
+        queue
+    }
+
+    fn slots() -> [Arc<Slot>; 3] {
+        std::array::from_fn(|_| Arc::new(Slot::new()))
+    }
+
+    #[test]
+    fn those_from_outside_who_are_there_have_one_turn_each_and_later_ones_wait() {
+        let [computes, first, late] = slots();
+        let mut queue = queue_with(&computes, &[&first]);
+        queue.end_of_turn();
+        queue.push(late.clone(), Instant::now());
+        let order = [&first, &computes, &late];
+        for expected in order {
+            queue.end_of_turn();
+            assert!(queue.pop_next().is_some_and(|next| Arc::ptr_eq(&next, expected)));
+        }
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn one_who_overtakes_uses_up_a_turn_and_whoever_is_then_the_next_is_roused() {
+        let [computes, sleeps, _] = slots();
+        let mut queue = queue_with(&computes, &[&sleeps]);
+        queue.end_of_turn();
+        assert!(!queue.next_is_owed());
+        assert!(!computes.is_roused());
+        queue.overtaken();
+        assert!(queue.next_is_owed());
+        assert!(computes.is_roused());
+    }
+
+    #[test]
+    fn a_computing_thread_comes_back_to_the_front_until_its_interval_is_used_up() {
+        let interval = Duration::from_secs(3600);
+        for (used, comes_back) in [(Duration::ZERO, true), (interval, false)] {
+            let [holder, other, outside] = slots();
+            let mut queue = queue_with(&other, &[&outside]);
+            (queue.computes, queue.used) = (true, used);
+            queue.end_of_turn();
+            let heir = queue.exchange(holder.clone(), interval);
+            assert!(heir.is_some_and(|heir| Arc::ptr_eq(&heir, &outside)));
+            assert_eq!(Arc::ptr_eq(&queue.ordinary[0].slot, &holder), comes_back);
+        }
     }
 }

@@ -81,6 +81,11 @@ impl Slot {
         self.is_granted()
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn is_roused(&self) -> bool {
+        self.signal.load(Ordering::Relaxed) == Signal::Look as u32
+    }
+
     pub(super) fn holds(&self) -> bool {
         self.since.load(Ordering::Relaxed) != 0
     }
