@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `asyncio` | the event loop: so far the engine under it |
+//! | `asyncio` | the event loop: `run`, `create_task`, `TaskGroup`, `gather`, `timeout`, cancellation that lets clean-up await (`asyncio`) |
 //! | [`coroutine`] | classic coroutines: `next`, `send`, `throw`, `close`, `yield_from` (PEP 342, PEP 380) |
 //! | [`futures`] | `Future`, `Executor`, `ThreadPoolExecutor`, `ProcessPoolExecutor`, `wait`, `as_completed` (`concurrent.futures`) |
 //! | [`gil`] | a global interpreter lock: one thread at a time, and none for too long |

@@ -1,5 +1,73 @@
 //! The event loop: what Python calls `asyncio`.
 //!
-//! [`engine`] is the loop without a language: the crate's own tasks and Python's handles both run on it.
+//! A coroutine is an `async` block whose outcome is a [`Result`]. [`run`] runs one, [`create_task`] has another run beside it.
+//! Cancelling a task delivers an error where the task waits, so that it can clean up, and even wait for that.
+//!
+//! | | |
+//! |---|---|
+//! | run | [`run`], [`Runner`], [`EventLoop`], [`Remote`], [`get_running_loop`] |
+//! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`current_task`], [`all_tasks`] |
+//! | failures | [`Result`], [`Error`], [`Cancelled`], [`cancellable`] |
+//! | together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`] |
+//! | time | [`sleep`], [`timeout`], [`timeout_at`], [`wait_for`]; [`shield`] |
+//! | threads | [`to_thread`], [`wrap_future`], [`Remote::run_coroutine_threadsafe`] |
+//! | tests | [`testing`] |
+//! | beneath | [`engine`], the loop without a language: the crate's own tasks and Python's handles both run on it |
 
 pub mod engine;
+
+#[cfg(not(loom))]
+mod cancel;
+#[cfg(not(loom))]
+mod completions;
+#[cfg(not(loom))]
+mod current;
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+mod event_loop;
+#[cfg(not(loom))]
+mod gather;
+#[cfg(not(loom))]
+mod handle;
+#[cfg(not(loom))]
+mod runner;
+#[cfg(not(loom))]
+mod shield;
+#[cfg(not(loom))]
+mod sleep;
+#[cfg(not(loom))]
+mod task;
+#[cfg(not(loom))]
+mod task_group;
+#[cfg(not(loom))]
+pub mod testing;
+#[cfg(not(loom))]
+mod threads;
+#[cfg(not(loom))]
+mod timeouts;
+#[cfg(not(loom))]
+mod waiting;
+
+#[cfg(not(loom))]
+pub use self::{
+    cancel::{Cancellable, cancellable},
+    current::{all_tasks, current_task, get_running_loop},
+    error::{Cancelled, Error, Result},
+    event_loop::{EventLoop, ExceptionContext, Remote},
+    gather::{Gather, GatherOutcomes, Gatherable, gather},
+    handle::{Handle, TimerHandle},
+    runner::{Runner, create_task, run},
+    shield::shield,
+    sleep::{Sleep, sleep},
+    task::{AnyTask, Task},
+    task_group::TaskGroup,
+    threads::{to_thread, wrap_future},
+    timeouts::{Timeout, timeout, timeout_at, wait_for},
+    waiting::{AsCompleted, as_completed, wait},
+};
+#[cfg(not(loom))]
+pub use crate::futures::ReturnWhen;
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -198,6 +198,12 @@ impl<H: Host> Engine<H> {
         self.ready.pop_front()
     }
 
+    /// Takes a ready entry out of its order, the oldest being number 0, which takes its place: for owners that try other orders.
+    pub fn pop_nth(&mut self, number: usize) -> Option<H::Entry> {
+        self.ready.swap(0, number);
+        self.pop()
+    }
+
     /// Counts a timer cancelled, and moves such timers to the ready ring once they are many.
     pub fn timer_cancelled(&mut self) {
         self.timers.cancelled(&mut self.ready);

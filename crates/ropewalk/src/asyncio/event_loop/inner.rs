@@ -1,0 +1,277 @@
+//! What a loop consists of, and what a turn of it does.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{EventLoop, ExceptionContext};
+use crate::asyncio::engine::{self, Clock, Host, Nanos, Remote};
+use crate::asyncio::error::{Error, Result};
+use crate::asyncio::handle::{Call, Scheduled};
+use crate::asyncio::task::{AnyTask, Run};
+use crate::asyncio::testing::Shuffle;
+use crate::futures::{Executor, Future, ThreadPoolExecutor};
+
+/// What the engine runs.
+pub(in crate::asyncio) enum Entry {
+    Task(Arc<dyn Run>),
+    Call(Rc<Scheduled>),
+}
+
+/// What other threads send.
+pub(in crate::asyncio) enum Mail {
+    Wake(Arc<dyn Run>),
+    Call(Box<dyn FnOnce() + Send>),
+}
+
+pub(in crate::asyncio) struct Tasks;
+
+impl Host for Tasks {
+    type Entry = Entry;
+    type Mail = Mail;
+    type Source = ();
+
+    fn receive(mail: Mail) -> Entry {
+        match mail {
+            Mail::Wake(task) => {
+                task.header().received();
+                Entry::Task(task)
+            }
+            Mail::Call(call) => Entry::Call(Scheduled::new(Call::Function(call))),
+        }
+    }
+
+    fn is_cancelled(entry: &Entry) -> bool {
+        match entry {
+            Entry::Task(_) => false,
+            Entry::Call(call) => call.is_cancelled(),
+        }
+    }
+}
+
+type Engine = engine::Engine<Tasks>;
+type ExceptionHandler = Rc<dyn Fn(&EventLoop, &ExceptionContext)>;
+
+pub(in crate::asyncio) struct Inner {
+    /// Never 0, never another's: an address could be a dead loop's.
+    pub(in crate::asyncio) id: u64,
+    pub(in crate::asyncio) remote: Remote<Mail>,
+    /// None once the loop is closed. Never borrowed while user code runs.
+    engine: RefCell<Option<Engine>>,
+    tasks: RefCell<Slots>,
+    pub(super) running: Cell<bool>,
+    pub(super) stopping: Cell<bool>,
+    pub(super) debug: Cell<bool>,
+    pub(super) slow_callback_duration: Cell<Duration>,
+    pub(super) exception_handler: RefCell<Option<ExceptionHandler>>,
+    pub(in crate::asyncio) order: RefCell<Option<Shuffle>>,
+    /// The pool of `to_thread`, once there was a call.
+    executor: RefCell<Option<ThreadPoolExecutor>>,
+}
+
+/// The tasks that are not done.
+#[derive(Default)]
+struct Slots {
+    tasks: Vec<Option<Arc<dyn Run>>>,
+    free: Vec<usize>,
+}
+
+impl Inner {
+    pub(super) fn new(clock: Option<Clock>) -> io::Result<Rc<Self>> {
+        static ID: AtomicU64 = AtomicU64::new(1);
+        let mut engine = Engine::new()?;
+        if let Some(clock) = clock {
+            engine.clock = clock;
+            engine.time();
+        }
+        Ok(Rc::new(Self {
+            // Relaxed: a number, which orders nothing.
+            id: ID.fetch_add(1, Ordering::Relaxed),
+            remote: engine.remote(),
+            engine: RefCell::new(Some(engine)),
+            tasks: RefCell::default(),
+            running: Cell::new(false),
+            stopping: Cell::new(false),
+            debug: Cell::new(false),
+            slow_callback_duration: Cell::new(Duration::from_millis(100)),
+            exception_handler: RefCell::new(None),
+            order: RefCell::new(None),
+            executor: RefCell::new(None),
+        }))
+    }
+
+    #[inline]
+    fn engine<R>(&self, f: impl FnOnce(&mut Engine) -> R) -> Option<R> {
+        self.engine.borrow_mut().as_mut().map(f)
+    }
+
+    pub(in crate::asyncio) fn is_closed(&self) -> bool {
+        self.engine.borrow().is_none()
+    }
+
+    pub(in crate::asyncio) fn time(&self) -> Duration {
+        Duration::from_nanos(self.engine(Engine::time).unwrap_or_default())
+    }
+
+    #[inline]
+    pub(in crate::asyncio) fn push(&self, entry: Entry) {
+        self.engine(|engine| engine.push(entry));
+    }
+
+    pub(in crate::asyncio) fn call_soon(&self, call: Call) -> Rc<Scheduled> {
+        let call = Scheduled::new(call);
+        self.push(Entry::Call(call.clone()));
+        call
+    }
+
+    /// Has a call made once the loop's clock has come to `when`.
+    pub(in crate::asyncio) fn call_at(&self, when: Duration, call: Call) -> Rc<Scheduled> {
+        let call = Scheduled::new(call);
+        self.engine(|engine| engine.push_at(nanos(when), Entry::Call(call.clone())));
+        call
+    }
+
+    /// The same after `delay`; returns the time, too.
+    pub(in crate::asyncio) fn call_later(&self, delay: Duration, call: Call) -> (Rc<Scheduled>, Duration) {
+        let when = self.time().saturating_add(delay);
+        (self.call_at(when, call), when)
+    }
+
+    pub(in crate::asyncio) fn timer_cancelled(&self) {
+        self.engine(Engine::timer_cancelled);
+    }
+
+    /// Makes a task with the place that it will have.
+    pub(in crate::asyncio) fn add_task(&self, make: impl FnOnce(usize) -> Arc<dyn Run>) -> Arc<dyn Run> {
+        let mut slots = self.tasks.borrow_mut();
+        let index = slots.free.pop().unwrap_or(slots.tasks.len());
+        let task = make(index);
+        if index == slots.tasks.len() {
+            slots.tasks.push(None);
+        }
+        slots.tasks[index] = Some(task.clone());
+        drop(slots);
+        self.push(Entry::Task(task.clone()));
+        task
+    }
+
+    pub(in crate::asyncio) fn forget_task(&self, index: usize) -> Option<Arc<dyn Run>> {
+        let mut slots = self.tasks.borrow_mut();
+        let task = slots.tasks.get_mut(index)?.take()?;
+        slots.free.push(index);
+        Some(task)
+    }
+
+    pub(in crate::asyncio) fn all_tasks(&self) -> Vec<AnyTask> {
+        let slots = self.tasks.borrow();
+        slots.tasks.iter().flatten().cloned().map(AnyTask::new).collect()
+    }
+
+    /// Has a call made by the loop's pool.
+    pub(in crate::asyncio) fn submit<T, F>(&self, call: F) -> Result<Future<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let mut executor = self.executor.borrow_mut();
+        let pool = ThreadPoolExecutor::builder().thread_name_prefix("asyncio");
+        let executor = executor.get_or_insert_with(|| pool.build());
+        Ok(executor.submit(call)?)
+    }
+
+    pub(super) fn start(&self) {
+        self.engine(Engine::start);
+    }
+
+    /// One turn: polls, then runs what is ready now. What becomes ready meanwhile belongs to the next turn.
+    pub(super) fn turn(self: &Rc<Self>) -> io::Result<()> {
+        let may_block = !self.stopping.get();
+        if let Some(wait) = self.engine(|engine| engine.wait(may_block)).flatten() {
+            let woken = wait.block();
+            self.engine(|engine| engine.woke(woken)).transpose()?;
+        }
+        let ready = self.engine(|engine| {
+            engine.expire();
+            engine.ready()
+        });
+        for left in (1..=ready.unwrap_or(0)).rev() {
+            let pick = self.order.borrow_mut().as_mut().map(|order| order.below(left));
+            let entry = self.engine(|engine| match pick {
+                Some(number) => engine.pop_nth(number),
+                None => engine.pop(),
+            });
+            if let Some(entry) = entry.flatten() {
+                match self.debug.get() {
+                    true => self.run_timed(entry),
+                    false => self.run(entry),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn run(self: &Rc<Self>, entry: Entry) {
+        match entry {
+            Entry::Task(task) => task.run(),
+            Entry::Call(call) => match call.take() {
+                Some(Call::Wake(waker)) => waker.wake(),
+                Some(Call::Function(function)) => {
+                    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(function)) {
+                        EventLoop(self.clone()).call_exception_handler(&ExceptionContext {
+                            message: "Exception in callback",
+                            exception: Some(Error::panicked(payload)),
+                            task: None,
+                        });
+                    }
+                }
+                None => {}
+            },
+        }
+    }
+
+    /// As `run`, and reports what holds the loop up.
+    fn run_timed(self: &Rc<Self>, entry: Entry) {
+        let task = match &entry {
+            Entry::Task(task) => Some(AnyTask::new(task.clone())),
+            Entry::Call(_) => None,
+        };
+        let begun = Instant::now();
+        self.run(entry);
+        if begun.elapsed() >= self.slow_callback_duration.get() {
+            EventLoop(self.clone()).call_exception_handler(&ExceptionContext {
+                message: "Executing took longer than slow_callback_duration",
+                exception: None,
+                task,
+            });
+        }
+    }
+
+    /// Drops everything that a loop holds, in this thread, and gives its descriptors back.
+    pub(super) fn close(&self) {
+        // Futures first: their destructors may still cancel timers and wake tasks.
+        let tasks: Vec<_> = self.all_tasks();
+        tasks.into_iter().for_each(AnyTask::drop_future);
+        // Waits for the calls that have begun; whose futures are gone, the others are cancelled.
+        if let Some(executor) = self.executor.take() {
+            executor.shutdown(true, true);
+        }
+        let Some(mut engine) = self.engine.take() else {
+            return;
+        };
+        let mut left: Vec<_> = engine.timers.take().collect();
+        left.extend(std::iter::from_fn(|| engine.pop()));
+        // A closure's destructor may panic as well; it has been reported by the hook.
+        for entry in left {
+            drop(panic::catch_unwind(AssertUnwindSafe(|| drop(entry))));
+        }
+    }
+}
+
+fn nanos(time: Duration) -> Nanos {
+    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
+}
