@@ -1,5 +1,7 @@
 //! The bindings: one file a Python class, one module that declares the whole Python surface.
 
+#[cfg(target_os = "linux")]
+mod asyncio;
 mod event;
 mod futures;
 mod gil;
@@ -10,6 +12,9 @@ use pyo3::prelude::*;
 /// The engine of the Python package `ropewalk`.
 #[pymodule(gil_used = true)]
 mod _native {
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::asyncio::{Loop, all_tasks, loop_types};
     #[pymodule_export]
     use super::event::{Event, EventWait};
     #[pymodule_export]

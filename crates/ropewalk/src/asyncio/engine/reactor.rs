@@ -242,6 +242,9 @@ pub(super) struct Events {
     next: usize,
 }
 
+// SAFETY: the data of an event could be a pointer, but every one of ours is a key, an integer.
+unsafe impl Send for Events {}
+
 impl Events {
     pub(super) fn new() -> Self {
         Self::default()

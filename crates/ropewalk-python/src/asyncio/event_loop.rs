@@ -1,0 +1,933 @@
+//! `Loop`: the engine as Python sees it, the hot half of `ropewalk.asyncio.EventLoop`.
+//!
+//! The other half, what runs once for a connection or a run, is `asyncio`'s own Python, of which
+//! `ropewalk.asyncio.EventLoop` is a subclass.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::{BorrowedFd, RawFd};
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+use ropewalk::asyncio::engine::{Engine, Event, Host, Interest, Nanos, Remote, Trigger};
+
+use super::future::Future;
+use super::gil::Gil;
+use super::handle::{Handle, TimerHandle};
+use super::names::Names;
+use super::task::Task;
+
+/// What is ready, or will be at a time.
+pub(super) enum Entry {
+    Handle(Py<Handle>),
+    Timer(Py<TimerHandle>),
+    /// A handle that `asyncio` made itself, for a signal.
+    Foreign(Py<PyAny>),
+    /// A task of ours that makes its next step.
+    Step(Py<PyAny>),
+    /// A task of ours whose awaited future is done.
+    Wakeup(Py<PyAny>),
+}
+
+/// Who waits for a descriptor.
+#[derive(Default)]
+pub(super) struct Source {
+    reader: Option<Py<Handle>>,
+    writer: Option<Py<Handle>>,
+}
+
+impl Source {
+    fn interest(&self) -> Interest {
+        Interest {
+            readable: self.reader.is_some(),
+            writable: self.writer.is_some(),
+        }
+    }
+
+    fn side(&mut self, side: Side) -> &mut Option<Py<Handle>> {
+        match side {
+            Side::Read => &mut self.reader,
+            Side::Write => &mut self.writer,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Read,
+    Write,
+}
+
+/// What the engine runs for Python.
+pub(super) struct Python_;
+
+impl Host for Python_ {
+    type Entry = Entry;
+    type Mail = Entry;
+    type Source = Source;
+
+    fn receive(mail: Entry) -> Entry {
+        mail
+    }
+
+    fn is_cancelled(entry: &Entry) -> bool {
+        // SAFETY: the engine is borrowed, for which the GIL is needed.
+        let py = unsafe { Python::assume_attached() };
+        match entry {
+            Entry::Handle(handle) => handle.get().is_cancelled(py),
+            Entry::Timer(handle) => handle.bind(py).as_super().get().is_cancelled(py),
+            Entry::Foreign(_) | Entry::Step(_) | Entry::Wakeup(_) => false,
+        }
+    }
+}
+
+/// The hot half of an event loop.
+#[pyclass(frozen, subclass, name = "Loop", module = "ropewalk._native")]
+pub(crate) struct Loop {
+    engine: Gil<RefCell<Engine<Python_>>>,
+    remote: Remote<Entry>,
+    state: Gil<Flags>,
+    task_factory: Gil<RefCell<Option<Py<PyAny>>>>,
+    current_handle: Gil<RefCell<Option<Py<PyAny>>>>,
+}
+
+struct Flags {
+    closed: Cell<bool>,
+    stopping: Cell<bool>,
+    debug: Cell<bool>,
+    slow_callback_duration: Cell<f64>,
+    /// Whether `_current_tasks` still shows the task of the last step.
+    shown: Cell<bool>,
+}
+
+impl Loop {
+    pub(super) fn debug(&self, py: Python<'_>) -> bool {
+        self.state.get(py).debug.get()
+    }
+
+    fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if self.state.get(py).closed.get() {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// What `call_soon` checks first.
+    fn check(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        self.check_closed(this.py())?;
+        if self.debug(this.py()) {
+            this.call_method0("_check_thread")?;
+        }
+        Ok(())
+    }
+
+    fn check_callback(
+        &self,
+        this: &Bound<'_, Self>,
+        callback: &Bound<'_, PyAny>,
+        method: &str,
+    ) -> PyResult<()> {
+        if self.debug(this.py()) {
+            this.call_method1("_check_callback", (callback, method))?;
+        }
+        Ok(())
+    }
+
+    /// Appends to the ready ring, from the loop's own thread.
+    #[inline]
+    pub(super) fn push(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
+        if let Err(error) = self.check(this) {
+            drop(entry);
+            return Err(error);
+        }
+        self.engine.get(this.py()).borrow_mut().push(entry);
+        Ok(())
+    }
+
+    pub(super) fn timer_cancelled(&self, py: Python<'_>) {
+        self.engine.get(py).borrow_mut().timer_cancelled();
+    }
+
+    fn at<'py>(
+        this: &Bound<'py, Self>,
+        when: f64,
+        callback: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        let arguments: Vec<_> = arguments.iter().collect();
+        let handle = TimerHandle::create(this, when, callback, &arguments, context)?;
+        let entry = Entry::Timer(handle.clone().unbind());
+        this.get()
+            .engine
+            .get(this.py())
+            .borrow_mut()
+            .push_at(nanos(when), entry);
+        Ok(handle)
+    }
+
+    /// Shows `task` as the current one, as `asyncio.current_task` looks it up. What the last step has left there is
+    /// overwritten; a turn that ends, or a handle, takes it away ([`Loop::hide`]).
+    fn show(&self, this: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = this.py();
+        self.state.get(py).shown.set(true);
+        match &Names::get(py)?.current_tasks {
+            Some(tasks) => tasks.bind(py).set_item(this, task),
+            None => {
+                Names::get(py)?
+                    .tasks
+                    .bind(py)
+                    .call_method1(intern!(py, "_swap_current_task"), (this, task))?;
+                Ok(())
+            }
+        }
+    }
+
+    fn hide(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        if !self.state.get(py).shown.replace(false) {
+            return Ok(());
+        }
+        match &Names::get(py)?.current_tasks {
+            Some(tasks) => {
+                // Someone else may have taken it away.
+                let tasks = tasks.bind(py);
+                if tasks.contains(this)? {
+                    tasks.del_item(this)
+                } else {
+                    Ok(())
+                }
+            }
+            None => {
+                Names::get(py)?
+                    .tasks
+                    .bind(py)
+                    .call_method1(intern!(py, "_swap_current_task"), (this, py.None()))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// One turn.
+    fn turn(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let flags = self.state.get(py);
+        let engine = self.engine.get(py);
+        if engine.borrow().ready() == 0 {
+            // A signal that came while no Python code ran has interrupted nothing: its handler runs before we sleep.
+            py.check_signals()?;
+        }
+        let wait = engine.borrow_mut().wait(!flags.stopping.get());
+        if let Some(wait) = wait {
+            let woken = if wait.may_sleep() {
+                self.hide(this)?;
+                let woken = py.detach(|| wait.block());
+                let result = py.check_signals();
+                if let Err(error) = result {
+                    engine.borrow_mut().woke(woken)?;
+                    return Err(error);
+                }
+                woken
+            } else {
+                wait.block()
+            };
+            engine.borrow_mut().woke(woken)?;
+            loop {
+                let event = engine.borrow_mut().next_event();
+                let Some(event) = event else { break };
+                self.fire(py, event);
+            }
+        }
+        let ready = {
+            let mut engine = engine.borrow_mut();
+            engine.expire();
+            engine.ready()
+        };
+        for _ in 0..ready {
+            let Some(entry) = engine.borrow_mut().pop() else {
+                break;
+            };
+            if flags.debug.get() {
+                self.run_slowly(this, entry)?
+            } else {
+                self.run_entry(this, entry)?
+            }
+        }
+        self.hide(this)
+    }
+
+    /// Makes ready whoever waits for a descriptor.
+    fn fire(&self, py: Python<'_>, event: Event) {
+        let mut engine = self.engine.get(py).borrow_mut();
+        let Some(source) = engine.reactor.source(event.fd) else {
+            return;
+        };
+        let reader = source
+            .reader
+            .as_ref()
+            .filter(|_| event.readiness.readable)
+            .map(|handle| handle.clone_ref(py));
+        let writer = source
+            .writer
+            .as_ref()
+            .filter(|_| event.readiness.writable)
+            .map(|handle| handle.clone_ref(py));
+        for handle in [reader, writer].into_iter().flatten() {
+            engine.push(Entry::Handle(handle));
+        }
+    }
+
+    fn run_entry(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
+        let py = this.py();
+        match entry {
+            Entry::Handle(handle) => {
+                self.hide(this)?;
+                let handle = handle.into_bound(py);
+                if handle.get().is_cancelled(py) {
+                    Ok(())
+                } else {
+                    Handle::run(&handle)
+                }
+            }
+            Entry::Timer(handle) => {
+                self.hide(this)?;
+                let handle = handle.into_bound(py).into_super();
+                handle.get().unscheduled(py);
+                if handle.get().is_cancelled(py) {
+                    Ok(())
+                } else {
+                    Handle::run(&handle)
+                }
+            }
+            Entry::Foreign(handle) => {
+                self.hide(this)?;
+                let handle = handle.bind(py);
+                if !handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+                    handle.call_method0(intern!(py, "_run"))?;
+                }
+                Ok(())
+            }
+            Entry::Step(task) => self.run_task(this, task.into_bound(py), |task| task.run_step()),
+            Entry::Wakeup(task) => self.run_task(this, task.into_bound(py), |task| task.run_wakeup()),
+        }
+    }
+
+    fn run_task<'py>(
+        &self,
+        this: &Bound<'py, Self>,
+        task: Bound<'py, PyAny>,
+        step: impl FnOnce(&Task<'py>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        self.show(this, &task)?;
+        // SAFETY: entries hold tasks of ours.
+        let task = unsafe { Task::assume(&task) };
+        let context = task.context()?;
+        enter(&context)?;
+        let result = step(task);
+        exit(&context)?;
+        match result {
+            Err(error) if !super::names::is_fatal(error.value(this.py())) => {
+                let context = PyDict::new(this.py());
+                context.set_item(
+                    "message",
+                    format!("Exception in callback {}", task.object().repr()?),
+                )?;
+                context.set_item("exception", error.into_value(this.py()))?;
+                this.call_method1("call_exception_handler", (context,))?;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Runs an entry in debug mode: warns when it takes long.
+    #[cold]
+    fn run_slowly(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
+        let py = this.py();
+        let subject = match &entry {
+            Entry::Handle(handle) => handle.clone_ref(py).into_any(),
+            Entry::Timer(handle) => handle.clone_ref(py).into_any(),
+            Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => task.clone_ref(py),
+        };
+        let is_handle = !matches!(entry, Entry::Step(_) | Entry::Wakeup(_));
+        let shown = is_handle.then(|| subject.clone_ref(py));
+        let old = self.current_handle.get(py).replace(shown);
+        drop(old);
+        let start = self.time(py);
+        let result = self.run_entry(this, entry);
+        let taken = self.time(py) - start;
+        let old = self.current_handle.get(py).replace(None);
+        drop(old);
+        result?;
+        if taken >= self.state.get(py).slow_callback_duration.get() {
+            let subject = subject.bind(py);
+            let base = py.import("asyncio.base_events")?;
+            let text = match is_handle {
+                true => base.call_method1("_format_handle", (subject,))?,
+                false => subject.repr()?.into_any(),
+            };
+            let warning = ("Executing %s took %.3f seconds", text, taken);
+            base.getattr("logger")?.call_method1("warning", warning)?;
+        }
+        Ok(())
+    }
+
+    fn add<'py>(
+        this: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyTuple>,
+        side: Side,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let py = this.py();
+        this.get().check_closed(py)?;
+        let fd = descriptor(fd)?;
+        let arguments: Vec<_> = arguments.iter().collect();
+        let handle = Handle::create(this, callback, &arguments, None)?;
+        let mut guard = this.get().engine.get(py).borrow_mut();
+        let engine = &mut *guard;
+        // SAFETY: the borrow ends with this function; a descriptor that is closed is the system's to refuse.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        let new = handle.clone().unbind();
+        let (result, old) = match engine.reactor.source_mut(fd) {
+            Some(source) => {
+                let old = source.side(side).replace(new);
+                let interest = source.interest();
+                let result = engine.reactor.modify(borrowed, interest);
+                (result, old.map_or(Gone::Nothing, Gone::Handle))
+            }
+            None => {
+                let mut source = Source::default();
+                *source.side(side) = Some(new);
+                match engine
+                    .reactor
+                    .register(borrowed, source.interest(), Trigger::Level, source)
+                {
+                    Ok(()) => (Ok(()), Gone::Nothing),
+                    Err((error, source)) => (Err(error), Gone::Source(source)),
+                }
+            }
+        };
+        drop(guard);
+        if let Gone::Handle(old) = old {
+            old.bind(py).call_method0(intern!(py, "cancel"))?;
+        }
+        result.map_err(|error| os_error(&error))?;
+        Ok(handle)
+    }
+
+    fn remove(this: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
+        let py = this.py();
+        if this.get().state.get(py).closed.get() {
+            return Ok(false);
+        }
+        let fd = descriptor(fd)?;
+        let mut guard = this.get().engine.get(py).borrow_mut();
+        let Some(source) = guard.reactor.source_mut(fd) else {
+            return Ok(false);
+        };
+        let old = source.side(side).take();
+        let interest = source.interest();
+        let emptied = if interest == Interest::default() {
+            guard.reactor.deregister(fd)
+        } else {
+            // SAFETY: as in `add`.
+            let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+            // It can fail only if the descriptor is closed, and then there is nothing to wait for.
+            let _ = guard.reactor.modify(borrowed, interest);
+            None
+        };
+        drop(guard);
+        drop(emptied);
+        match old {
+            Some(handle) => {
+                handle.bind(py).call_method0(intern!(py, "cancel"))?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn empty(&self, py: Python<'_>) {
+        let mut engine = self.engine.get(py).borrow_mut();
+        let ready: Vec<_> = std::iter::from_fn(|| engine.pop()).collect();
+        let timers: Vec<_> = engine.timers.take().collect();
+        let sources: Vec<_> = engine.reactor.take().collect();
+        drop(engine);
+        drop((ready, timers, sources));
+    }
+}
+
+/// What a registration replaced, to be dropped outside the borrow.
+enum Gone {
+    Nothing,
+    Handle(Py<Handle>),
+    #[expect(dead_code, reason = "kept to be dropped later")]
+    Source(Source),
+}
+
+#[pymethods]
+impl Loop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let engine = Engine::new().map_err(|error| os_error(&error))?;
+        Ok(Self {
+            remote: engine.remote(),
+            engine: Gil::new(RefCell::new(engine)),
+            state: Gil::new(Flags {
+                closed: Cell::new(false),
+                stopping: Cell::new(false),
+                debug: Cell::new(false),
+                slow_callback_duration: Cell::new(0.1),
+                shown: Cell::new(false),
+            }),
+            task_factory: Gil::new(RefCell::new(None)),
+            current_handle: Gil::new(RefCell::new(None)),
+        })
+    }
+
+    /// Arrange for a callback to be called at the next turn, after those already waiting.
+    #[pyo3(signature = (callback, *args, context=None))]
+    fn call_soon<'py>(
+        this: &Bound<'py, Self>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let event_loop = this.get();
+        event_loop.check(this)?;
+        event_loop.check_callback(this, callback, "call_soon")?;
+        let arguments: Vec<_> = args.iter().collect();
+        let handle = Handle::create(this, callback, &arguments, context)?;
+        event_loop
+            .engine
+            .get(this.py())
+            .borrow_mut()
+            .push(Entry::Handle(handle.clone().unbind()));
+        Ok(handle)
+    }
+
+    /// The same from any thread: wakes the loop if it sleeps.
+    #[pyo3(signature = (callback, *args, context=None))]
+    fn call_soon_threadsafe<'py>(
+        this: &Bound<'py, Self>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let event_loop = this.get();
+        event_loop.check_closed(this.py())?;
+        event_loop.check_callback(this, callback, "call_soon_threadsafe")?;
+        let arguments: Vec<_> = args.iter().collect();
+        let handle = Handle::create(this, callback, &arguments, context)?;
+        event_loop
+            .engine
+            .get(this.py())
+            .borrow_mut()
+            .push(Entry::Handle(handle.clone().unbind()));
+        event_loop.remote.ring();
+        Ok(handle)
+    }
+
+    /// Arrange for a callback to be called after `delay` seconds.
+    #[pyo3(signature = (delay, callback, *args, context=None))]
+    fn call_later<'py>(
+        this: &Bound<'py, Self>,
+        delay: Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let event_loop = this.get();
+        event_loop.check(this)?;
+        event_loop.check_callback(this, callback, "call_later")?;
+        let when = event_loop.time(this.py()) + delay.extract::<f64>()?;
+        Self::at(this, when, callback, args, context)
+    }
+
+    /// Arrange for a callback to be called at a time of the loop's clock.
+    #[pyo3(signature = (when, callback, *args, context=None))]
+    fn call_at<'py>(
+        this: &Bound<'py, Self>,
+        when: Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        let event_loop = this.get();
+        event_loop.check(this)?;
+        event_loop.check_callback(this, callback, "call_at")?;
+        Self::at(this, when.extract()?, callback, args, context)
+    }
+
+    /// The loop's clock, in seconds: `time.monotonic()`.
+    fn time(&self, py: Python<'_>) -> f64 {
+        self.engine.get(py).borrow_mut().time() as f64 / 1e9
+    }
+
+    /// Stop the loop at the end of this turn.
+    fn stop(&self, py: Python<'_>) {
+        self.state.get(py).stopping.set(true);
+    }
+
+    /// Whether the loop is closed.
+    fn is_closed(&self, py: Python<'_>) -> bool {
+        self.state.get(py).closed.get()
+    }
+
+    /// Whether the loop is in debug mode.
+    fn get_debug(&self, py: Python<'_>) -> bool {
+        self.debug(py)
+    }
+
+    /// A future bound to this loop.
+    fn create_future<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Future::create(this)
+    }
+
+    /// A task of this loop, made by the task factory if there is one.
+    #[pyo3(signature = (coro, *, name=None, context=None, **kwargs))]
+    fn create_task<'py>(
+        this: &Bound<'py, Self>,
+        coro: Bound<'py, PyAny>,
+        name: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
+        kwargs: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        let factory = this
+            .get()
+            .task_factory
+            .get(py)
+            .borrow()
+            .as_ref()
+            .map(|factory| factory.bind(py).clone());
+        if factory.is_none() && kwargs.is_none() {
+            this.get().check_closed(py)?;
+            return Task::create(this, coro, name, context);
+        }
+        let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
+        for (key, value) in [("name", name), ("context", context)] {
+            if let Some(value) = value {
+                kwargs.set_item(key, value)?;
+            }
+        }
+        let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
+        base.call_method("create_task", (this, coro), Some(&kwargs))
+    }
+
+    /// Run turns until the loop is stopped.
+    fn _run(this: &Bound<'_, Self>) -> PyResult<()> {
+        let event_loop = this.get();
+        let py = this.py();
+        event_loop.engine.get(py).borrow_mut().start();
+        loop {
+            if let Err(error) = event_loop.turn(this) {
+                event_loop.hide(this)?;
+                return Err(error);
+            }
+            if event_loop.state.get(py).stopping.get() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Run one turn.
+    fn _run_once(this: &Bound<'_, Self>) -> PyResult<()> {
+        this.get().engine.get(this.py()).borrow_mut().start();
+        this.get().turn(this)
+    }
+
+    /// Append a handle made by asyncio.
+    fn _add_callback(&self, py: Python<'_>, handle: Py<PyAny>) {
+        self.engine.get(py).borrow_mut().push(Entry::Foreign(handle));
+    }
+
+    /// The same from a signal handler or another thread.
+    fn _add_callback_signalsafe(&self, py: Python<'_>, handle: Py<PyAny>) {
+        self._add_callback(py, handle);
+        self.remote.ring();
+    }
+
+    /// Forget every callback, timer and descriptor.
+    fn _empty(&self, py: Python<'_>) {
+        self.empty(py);
+    }
+
+    /// Wake the loop from any thread.
+    fn _write_to_self(&self) {
+        self.remote.ring();
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader<'py>(
+        this: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        Self::add(this, fd, callback, args, Side::Read)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer<'py>(
+        this: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        Self::add(this, fd, callback, args, Side::Write)
+    }
+
+    fn _remove_reader(this: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::remove(this, fd, Side::Read)
+    }
+
+    fn _remove_writer(this: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::remove(this, fd, Side::Write)
+    }
+
+    /// What is waited for on a descriptor: 1 for reading, 2 for writing, 3 for both, 0 for nothing.
+    fn _interest(&self, py: Python<'_>, fd: RawFd) -> u8 {
+        let engine = self.engine.get(py).borrow();
+        let interest = engine
+            .reactor
+            .source(fd)
+            .map(Source::interest)
+            .unwrap_or_default();
+        u8::from(interest.readable) | u8::from(interest.writable) << 1
+    }
+
+    #[getter(_closed)]
+    fn shown_closed(&self, py: Python<'_>) -> bool {
+        self.is_closed(py)
+    }
+
+    #[setter(_closed)]
+    fn set_closed(&self, py: Python<'_>, closed: bool) {
+        self.state.get(py).closed.set(closed);
+    }
+
+    #[getter(_stopping)]
+    fn shown_stopping(&self, py: Python<'_>) -> bool {
+        self.state.get(py).stopping.get()
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping(&self, py: Python<'_>, stopping: bool) {
+        self.state.get(py).stopping.set(stopping);
+    }
+
+    #[getter(_debug)]
+    fn shown_debug(&self, py: Python<'_>) -> bool {
+        self.debug(py)
+    }
+
+    #[setter(_debug)]
+    fn set_debug(&self, py: Python<'_>, debug: Bound<'_, PyAny>) -> PyResult<()> {
+        self.state.get(py).debug.set(debug.is_truthy()?);
+        Ok(())
+    }
+
+    #[getter]
+    fn get_slow_callback_duration(&self, py: Python<'_>) -> f64 {
+        self.state.get(py).slow_callback_duration.get()
+    }
+
+    #[setter]
+    fn set_slow_callback_duration(&self, py: Python<'_>, seconds: f64) {
+        self.state.get(py).slow_callback_duration.set(seconds);
+    }
+
+    #[getter(_task_factory)]
+    fn shown_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory
+            .get(py)
+            .borrow()
+            .as_ref()
+            .map(|factory| factory.clone_ref(py))
+    }
+
+    #[setter(_task_factory)]
+    fn set_task_factory(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+        let old = self.task_factory.get(py).replace(factory);
+        drop(old);
+    }
+
+    #[getter(_current_handle)]
+    fn shown_current_handle(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.current_handle
+            .get(py)
+            .borrow()
+            .as_ref()
+            .map(|handle| handle.clone_ref(py))
+    }
+
+    #[setter(_current_handle)]
+    fn set_current_handle(&self, py: Python<'_>, handle: Option<Py<PyAny>>) {
+        let old = self.current_handle.get(py).replace(handle);
+        drop(old);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: called from `__traverse__`; no borrow lasts across an allocation of Python's.
+        let (engine, factory, handle) = unsafe {
+            (
+                self.engine.traversed(),
+                self.task_factory.traversed(),
+                self.current_handle.traversed(),
+            )
+        };
+        let (Ok(engine), Ok(factory), Ok(handle)) =
+            (engine.try_borrow(), factory.try_borrow(), handle.try_borrow())
+        else {
+            return Ok(());
+        };
+        for entry in engine.iter().chain(engine.timers.iter()) {
+            match entry {
+                Entry::Handle(handle) => visit.call(handle)?,
+                Entry::Timer(handle) => visit.call(handle)?,
+                Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => visit.call(task)?,
+            }
+        }
+        for source in engine.reactor.iter() {
+            visit.call(&source.reader)?;
+            visit.call(&source.writer)?;
+        }
+        visit.call(&*factory)?;
+        visit.call(&*handle)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.empty(py);
+        self.set_task_factory(py, None);
+        self.set_current_handle(py, None);
+    }
+}
+
+/// Seconds of the loop's clock as the engine counts them. What is not a number is now; infinity never comes.
+fn nanos(seconds: f64) -> Nanos {
+    (seconds * 1e9).ceil() as Nanos
+}
+
+/// The number of a descriptor or of an object with `fileno()`.
+fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let number = match fd.extract::<RawFd>() {
+        Ok(number) => number,
+        Err(error) => match fd.getattr_opt(intern!(fd.py(), "fileno"))? {
+            Some(fileno) => fileno.call0()?.extract()?,
+            None if error.is_instance_of::<PyTypeError>(fd.py()) => {
+                return Err(PyValueError::new_err(format!(
+                    "Invalid file object: {}",
+                    fd.repr()?
+                )));
+            }
+            None => return Err(error),
+        },
+    };
+    if number < 0 {
+        return Err(PyValueError::new_err(format!(
+            "Invalid file descriptor: {number}"
+        )));
+    }
+    Ok(number)
+}
+
+fn os_error(error: &std::io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, strerror(number))),
+        None => PyOSError::new_err(error.to_string()),
+    }
+}
+
+fn strerror(number: i32) -> String {
+    // Rust's text is the system's with the number behind it.
+    let text = std::io::Error::from_raw_os_error(number).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+pub(super) fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: returns an owned reference or sets an exception.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+pub(super) fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: refuses what is not a context.
+    match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(context.py())),
+    }
+}
+
+pub(super) fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    // The exception that may be under way has been fetched by now.
+    // SAFETY: refuses a context that is not the current one.
+    match unsafe { ffi::PyContext_Exit(context.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(context.py())),
+    }
+}
+
+/// `loop.call_soon(callback, argument, context=context)`, on whatever loop.
+pub(super) fn call_soon<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    native: bool,
+    callback: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+    context: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    if !native {
+        return call_soon_foreign(event_loop, callback, Some(argument), context);
+    }
+    // SAFETY: the flag says that the loop is ours.
+    let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
+    event_loop.get().check_closed(event_loop.py())?;
+    let handle = Handle::create(
+        event_loop,
+        callback,
+        std::slice::from_ref(argument),
+        Some(context.clone()),
+    )?;
+    event_loop.get().push(event_loop, Entry::Handle(handle.unbind()))
+}
+
+/// The same on a loop that is not ours.
+pub(super) fn call_soon_foreign<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    callback: &Bound<'py, PyAny>,
+    argument: Option<&Bound<'py, PyAny>>,
+    context: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let kwargs = PyDict::new(py);
+    kwargs.set_item(intern!(py, "context"), context)?;
+    let call_soon = event_loop.getattr(intern!(py, "call_soon"))?;
+    match argument {
+        Some(argument) => call_soon.call((callback, argument), Some(&kwargs))?,
+        None => call_soon.call((callback,), Some(&kwargs))?,
+    };
+    Ok(())
+}
+
+/// The loop given, or the current one as `asyncio` finds it.
+pub(super) fn or_current<'py>(
+    py: Python<'py>,
+    event_loop: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(event_loop) = event_loop.filter(|event_loop| !event_loop.is_none()) {
+        return Ok(event_loop);
+    }
+    let events = Names::get(py)?.events.bind(py);
+    match events.getattr_opt("_get_event_loop")? {
+        Some(get) => get.call1((1,)), // 3.10: warns on the caller's line when none runs
+        None => events.call_method0("get_event_loop"),
+    }
+}

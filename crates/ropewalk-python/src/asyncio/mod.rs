@@ -1,0 +1,36 @@
+//! The event loop for Python, on the engine of `ropewalk::asyncio::engine`.
+
+mod event_loop;
+mod future;
+mod future_iter;
+mod gil;
+mod handle;
+mod names;
+mod raw;
+mod task;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyType};
+
+pub(crate) use event_loop::Loop;
+
+static TYPES: PyOnceLock<(Py<PyType>, Py<PyType>)> = PyOnceLock::new();
+
+/// Make the classes Future and Task, once. They are no part of the module itself, because they need asyncio, which
+/// whoever uses only pools does without.
+#[pyfunction]
+pub(crate) fn loop_types(py: Python<'_>) -> PyResult<(Py<PyType>, Py<PyType>)> {
+    let (future, task) = TYPES.get_or_try_init(py, || {
+        let future = future::build(py)?.unbind();
+        future_iter::build(py)?;
+        PyResult::Ok((future, task::build(py)?.unbind()))
+    })?;
+    Ok((future.clone_ref(py), task.clone_ref(py)))
+}
+
+/// The tasks of ropewalk that are not done, of all loops.
+#[pyfunction]
+pub(crate) fn all_tasks(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    PyList::new(py, task::Task::all(py))
+}

@@ -1,0 +1,153 @@
+"""`EventLoop`: what runs once for a run or a connection; the rest is `ropewalk._native.Loop`."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.tasks
+import contextlib
+import selectors
+import signal
+import socket
+import sys
+import threading
+import weakref
+from asyncio import events
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import ropewalk.futures
+from ropewalk import _native
+
+Future, Task = _native.loop_types()
+
+
+if TYPE_CHECKING:
+
+    class _Asyncio(asyncio.SelectorEventLoop):
+        """What asyncio's loop has and its stubs do not tell."""
+
+        _default_executor: Any
+        _thread_id: Any
+        _csock: Any
+        _signal_handlers: Any
+        _asyncgen_firstiter_hook: Any
+        _asyncgen_finalizer_hook: Any
+
+        def __init__(self, selector: Any) -> None: ...
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+
+else:
+    _Asyncio = asyncio.SelectorEventLoop
+
+
+# Its methods take any argument types, where asyncio's stubs match those of the callback.
+class EventLoop(_native.Loop, _Asyncio):  # type: ignore[misc]
+    """An event loop: `asyncio.SelectorEventLoop` on ropewalk's engine.
+
+    Tasks and futures that it makes are `ropewalk.asyncio.Task` and `Future`, subclasses of asyncio's. A loop is used by
+    one thread at a time; from others, use `call_soon_threadsafe`. A child process of `fork` must not use it.
+
+    >>> loop = EventLoop()
+    >>> loop.run_until_complete(asyncio.sleep(0, "done"))
+    'done'
+    >>> loop.close()
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_Selector(self))
+
+    def run_forever(self) -> None:
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        hooks = sys.get_asyncgen_hooks()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+            events._set_running_loop(self)
+            with self._woken_by_signals():
+                self._run()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+
+    @contextlib.contextmanager
+    def _woken_by_signals(self) -> Iterator[None]:
+        """Let signals write to the loop, so that one that comes just before the loop sleeps wakes it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        fd = self._csock.fileno()
+        before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+        ours = before in (-1, fd)
+        if not ours:
+            signal.set_wakeup_fd(before)  # the user's own
+        try:
+            yield
+        finally:
+            if ours and not self._signal_handlers:  # these need it between runs, too
+                now = signal.set_wakeup_fd(-1)
+                if now != fd:
+                    signal.set_wakeup_fd(now)
+
+    def close(self) -> None:
+        super().close()
+        self._empty()
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        if executor is None and self._default_executor is None and not self._closed:
+            self._default_executor = ropewalk.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
+        return super().run_in_executor(executor, func, *args)
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        if _is_literal(host) and (port is None or isinstance(port, int)) and not self._debug:
+            # Nothing to look up: no thread is needed, and no one waits.
+            return socket.getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
+        return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+
+
+class _Selector:
+    """Stands where asyncio keeps a selector, for those who look: the engine polls."""
+
+    def __init__(self, event_loop: EventLoop) -> None:
+        self._loop = weakref.ref(event_loop)
+
+    def get_key(self, fileobj: int) -> selectors.SelectorKey:
+        event_loop = self._loop()
+        events = event_loop._interest(fileobj) if event_loop else 0
+        if not events:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return selectors.SelectorKey(fileobj, fileobj, events, None)
+
+    def close(self) -> None:
+        pass
+
+
+def _is_literal(host: object) -> bool:
+    if isinstance(host, str):
+        for family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError, ValueError):
+                socket.inet_pton(family, host)
+                return True
+    return False
+
+
+class _Tasks(weakref.WeakSet[Any]):
+    """asyncio's set of all tasks, with the native ones, which a list links, added when it is looked through."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        yield from _native.all_tasks()
+
+
+# The set's class is changed, since `_asyncio` holds the set itself.
+for _name in ("_all_tasks", "_scheduled_tasks"):
+    if hasattr(asyncio.tasks, _name):
+        getattr(asyncio.tasks, _name).__class__ = _Tasks

@@ -1,0 +1,438 @@
+"""The event loop: what CPython's own tests (conformance/suites/asyncio.py) do not look at."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+import ropewalk
+import ropewalk.asyncio
+from ropewalk.asyncio import EventLoop
+
+
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    loop = EventLoop()
+    yield loop
+    loop.close()
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in an interpreter of its own."""
+    return subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=120)
+
+
+def test_classes_are_asyncios(loop: EventLoop) -> None:
+    async def main() -> None:
+        assert isinstance(asyncio.current_task(), asyncio.Task)
+        assert isinstance(asyncio.current_task(), asyncio.Future)
+        assert isinstance(loop.create_future(), asyncio.Future)
+        assert asyncio.isfuture(loop.create_future())
+
+    loop.run_until_complete(main())
+    handle, timer = loop.call_soon(print), loop.call_later(1, print)
+    assert isinstance(loop, asyncio.SelectorEventLoop)
+    assert isinstance(handle, asyncio.Handle)
+    assert not isinstance(handle, asyncio.TimerHandle)
+    assert isinstance(timer, asyncio.TimerHandle)
+
+
+def test_callbacks_run_first_in_first_out_and_new_ones_in_the_next_turn(loop: EventLoop) -> None:
+    seen: list[object] = []
+
+    def first() -> None:
+        seen.append("first")
+        loop.call_soon(seen.append, "next turn")
+
+    loop.call_soon(first)
+    loop.call_soon(seen.append, "second")
+    loop.call_soon_threadsafe(seen.append, "third")
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == ["first", "second", "third"]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == ["first", "second", "third", "next turn"]
+
+
+def test_timers_run_by_deadline_whatever_the_order_they_were_made_in(loop: EventLoop) -> None:
+    seen: list[int] = []
+    now = loop.time()
+    for n in (3, 1, 2, 0):
+        loop.call_at(now + n / 1000, seen.append, n)
+    loop.call_at(now + 4 / 1000, loop.stop)
+    loop.run_forever()
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_cancelled_timer_does_not_run(loop: EventLoop) -> None:
+    seen: list[int] = []
+    handle = loop.call_later(0, seen.append, 1)
+    handle.cancel()
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert seen == []
+    assert handle.cancelled()
+
+
+def test_a_hundred_thousand_cancelled_timers_leave_nothing_behind(loop: EventLoop) -> None:
+    class Thing:
+        pass
+
+    thing = Thing()
+    ref = weakref.ref(thing)
+    for _ in range(100_000):
+        loop.call_later(3600, print, thing).cancel()
+    del thing
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ref() is None
+
+
+def test_a_callback_that_raises_is_reported_and_the_others_run(loop: EventLoop) -> None:
+    reports: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    seen: list[int] = []
+    handle = loop.call_soon(lambda: 1 / 0)
+    loop.call_soon(seen.append, 1)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == [1]
+    (report,) = reports
+    assert isinstance(report["exception"], ZeroDivisionError)
+    assert report["handle"] is handle
+
+
+def test_each_callback_runs_in_its_context(loop: EventLoop) -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+    seen: list[int] = []
+
+    def look_and_set() -> None:
+        seen.append(variable.get())
+        variable.set(7)
+
+    loop.call_soon(look_and_set)
+    loop.call_soon(look_and_set)
+    context = contextvars.copy_context()
+    context.run(variable.set, 5)
+    loop.call_soon(look_and_set, context=context)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == [0, 0, 5]
+    assert context[variable] == 7
+
+
+def test_a_sleeping_loop_is_woken_by_another_thread(loop: EventLoop) -> None:
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
+    loop.call_soon(thread.start)
+    loop.run_forever()  # hangs when the wake-up is lost
+    thread.join()
+
+
+def test_many_threads_lose_no_callback(loop: EventLoop) -> None:
+    seen: list[int] = []
+
+    def push() -> None:
+        for _ in range(500):
+            loop.call_soon_threadsafe(seen.append, 1)
+
+    async def main() -> None:
+        threads = [threading.Thread(target=push) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while len(seen) < 2000:
+            await asyncio.sleep(0.001)
+        for thread in threads:
+            thread.join()
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("attach", ["call_soon", "call_later", "call_at", "create_task", "call_soon_threadsafe"])
+def test_a_closed_loop_refuses(attach: str) -> None:
+    loop = EventLoop()
+    loop.close()
+    loop.close()
+    coro = asyncio.sleep(0)
+    arguments = {"call_later": (1, print), "call_at": (1, print), "create_task": (coro,)}.get(attach, (print,))
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        getattr(loop, attach)(*arguments)
+    coro.close()
+
+
+def test_a_loop_does_not_run_in_a_loop(loop: EventLoop) -> None:
+    async def main() -> None:
+        other = EventLoop()
+        coro = asyncio.sleep(0)
+        try:
+            with pytest.raises(RuntimeError, match="Cannot run the event loop while another loop is running"):
+                other.run_until_complete(coro)
+            with pytest.raises(RuntimeError, match="This event loop is already running"):
+                loop.run_until_complete(coro)
+        finally:
+            coro.close()
+            other.close()
+
+    loop.run_until_complete(main())
+
+
+def test_a_future_of_another_loop_is_refused(loop: EventLoop) -> None:
+    other = EventLoop()
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="attached to a different loop"):
+            await other.create_future()
+
+    loop.run_until_complete(main())
+    other.close()
+
+
+def test_a_task_and_a_future_are_freed_without_the_collector(loop: EventLoop) -> None:
+    async def work() -> None:
+        future = loop.create_future()
+        loop.call_soon(future.set_result, None)
+        await future
+
+    gc.disable()
+    try:
+        task = loop.create_task(work())
+        loop.run_until_complete(task)
+        ref = weakref.ref(task)
+        del task
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
+def test_cycles_through_tasks_futures_and_handles_are_collected() -> None:
+    class Thing:
+        pass
+
+    def build() -> list[weakref.ref[object]]:
+        loop = EventLoop()
+        thing = Thing()
+        future = loop.create_future()
+        future.thing = (thing, future)  # type: ignore[attr-defined]
+        future.add_done_callback(lambda _: thing)
+        loop.call_soon(lambda: (thing, loop))
+        loop.call_later(1000, lambda: (thing, loop))
+        loop.add_reader(loop._ssock, lambda: (thing, loop))  # type: ignore[attr-defined]
+        loop.close = lambda: None  # type: ignore[method-assign]
+        loop._closed = True  # no ResourceWarning from a loop that nobody closes
+        return [weakref.ref(thing), weakref.ref(future), weakref.ref(loop)]
+
+    refs = build()
+    for ref in refs:
+        assert ref() is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the sockets that nobody closed
+        gc.collect()
+    assert [ref() for ref in refs] == [None, None, None]
+
+
+def test_ten_thousand_tasks_leave_no_object_behind(loop: EventLoop) -> None:
+    async def work(n: int) -> int:
+        await asyncio.sleep(0)
+        return n
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(work(n)) for n in range(10_000)]
+        assert await asyncio.gather(*tasks) == list(range(10_000))
+
+    loop.run_until_complete(main())
+    gc.collect()
+    before = len(gc.get_objects())
+    loop.run_until_complete(main())
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
+    assert asyncio.all_tasks(loop) == set()
+
+
+def test_descriptors_are_given_back() -> None:
+    def count() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    EventLoop().close()
+    before = count()
+    for _ in range(200):
+        EventLoop().close()
+    assert count() == before
+
+
+def test_readers_and_writers_are_told_until_removed(loop: EventLoop) -> None:
+    near, far = socket.socketpair()
+    seen: list[bytes] = []
+
+    def read() -> None:
+        seen.append(far.recv(1))
+        if len(seen) == 3:
+            assert loop.remove_reader(far)
+            assert not loop.remove_reader(far)
+            loop.stop()
+
+    loop.add_reader(far, read)
+    near.send(b"abc")
+    loop.run_forever()
+    assert seen == [b"a", b"b", b"c"]
+    loop.add_writer(near, loop.stop)
+    loop.run_forever()
+    assert loop.remove_writer(near)
+    near.close()
+    far.close()
+
+
+def test_descriptors_that_cannot_be_watched_are_refused(loop: EventLoop) -> None:
+    with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+        loop.add_reader(-1, print)
+    near, far = socket.socketpair()
+    number = near.fileno()
+    near.close()
+    far.close()
+    with pytest.raises(OSError, match="Bad file descriptor") as error:
+        loop.add_reader(number, print)
+    assert error.value.errno == 9
+    with open(sys.executable, "rb") as file, pytest.raises(PermissionError):
+        loop.add_reader(file, print)
+
+
+def test_ctrl_c_cancels_the_main_task_and_clean_up_may_await() -> None:
+    program = """if True:
+        import asyncio, os, signal, ropewalk.asyncio
+        async def main():
+            try:
+                asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(0.001)
+                print("cleaned up", flush=True)
+        ropewalk.asyncio.run(main())
+    """
+    done = run_python(program)
+    assert "KeyboardInterrupt" in done.stderr
+    if sys.version_info >= (3, 11):
+        assert done.stdout == "cleaned up\n"
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        "loop.create_task(asyncio.sleep(1)); loop._run_once()",
+        "loop.call_soon(print); loop.call_later(1, print)",
+        "f = loop.create_future(); f.add_done_callback(print)",
+        "f = loop.create_future(); f.set_exception(ValueError())",
+        "t = loop.create_task(asyncio.sleep(0)); sys.modules['x'] = t",
+        "loop.close()",
+        "loop.run_in_executor(None, print)",
+        "threading.Thread(target=loop.run_forever, daemon=True).start()",
+        "del loop",
+    ],
+)
+def test_an_interpreter_that_ends_in_the_middle_does_not_crash(leave: str) -> None:
+    done = run_python(f"import asyncio, sys, threading, ropewalk.asyncio; loop = ropewalk.asyncio.EventLoop()\n{leave}")
+    assert done.returncode == 0, done.stderr
+    assert "Fatal" not in done.stderr
+    assert "panicked" not in done.stderr
+
+
+def test_install_makes_it_asyncios_loop_and_uninstall_takes_it_back() -> None:
+    async def kind() -> type:
+        return type(asyncio.get_running_loop())
+
+    before = asyncio.run(kind())
+    ropewalk.asyncio.install()
+    try:
+        ropewalk.asyncio.install()
+        assert asyncio.run(kind()) is EventLoop
+    finally:
+        ropewalk.asyncio.uninstall()
+        ropewalk.asyncio.uninstall()
+    assert asyncio.run(kind()) is before
+    assert ropewalk.asyncio.run(kind()) is EventLoop
+
+
+def test_a_stock_task_runs_on_the_loop_beside_native_ones(loop: EventLoop) -> None:
+    async def double(n: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * n
+
+    async def main() -> list[int]:
+        stock = asyncio.Task(double(1), loop=loop)
+        native = loop.create_task(double(2))
+        assert type(stock) is not type(native)
+        assert {stock, native} <= asyncio.all_tasks()
+
+        async def wait_for_both() -> list[int]:
+            return [await stock, await native]
+
+        return await asyncio.Task(wait_for_both(), loop=loop)
+
+    assert loop.run_until_complete(main()) == [2, 4]
+
+
+def test_the_executor_is_ropewalks_unless_the_user_sets_one(loop: EventLoop) -> None:
+    async def main() -> None:
+        assert await loop.run_in_executor(None, threading.get_ident) != threading.get_ident()
+        name = await loop.run_in_executor(None, lambda: threading.current_thread().name)
+        assert name.startswith("asyncio")
+        with concurrent.futures.ThreadPoolExecutor(thread_name_prefix="mine") as own:
+            name = await loop.run_in_executor(own, lambda: threading.current_thread().name)
+            assert name.startswith("mine")
+
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_addresses_that_need_no_look_up_need_no_thread(loop: EventLoop) -> None:
+    async def main() -> None:
+        before = threading.active_count()
+        (found,) = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+        assert found[4] == ("127.0.0.1", 80)
+        assert threading.active_count() == before
+
+    loop.run_until_complete(main())
+
+
+def test_debug_mode_reports_slow_tasks_and_wrong_threads(loop: EventLoop, caplog: pytest.LogCaptureFixture) -> None:
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+
+    async def main() -> None:
+        def elsewhere() -> None:
+            with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+                loop.call_soon(print)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+
+    loop.run_until_complete(main())
+    assert any("Executing <Task" in record.getMessage() for record in caplog.records)
+
+
+def test_signal_handlers_run_in_the_loop(loop: EventLoop) -> None:
+    seen: list[str] = []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (seen.append("signal"), loop.stop()))
+    loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+    loop.run_forever()
+    assert seen == ["signal"]
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_the_package_offers_the_loop_without_importing_asyncio() -> None:
+    program = "import sys, ropewalk; assert 'asyncio' not in sys.modules; print(ropewalk.run, ropewalk.EventLoopPolicy)"
+    assert run_python(program).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'walk'"):
+        ropewalk.walk  # noqa: B018
