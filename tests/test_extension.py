@@ -20,11 +20,6 @@ from ropewalk.coroutines import getstate
 
 ROOT = Path(__file__).parent.parent
 
-# A hang guard that leaves room for the build on a loaded machine.
-pytestmark = pytest.mark.timeout(900)
-
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the compiler
-
 
 @pytest.fixture(scope="session")
 def strands(tmp_path_factory):
@@ -40,6 +35,13 @@ def strands(tmp_path_factory):
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("strands", loader))
     loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_left():
+    """Lets go of cyclic garbage: a later test may collect it on another thread, where that is an error."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
