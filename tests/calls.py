@@ -55,6 +55,11 @@ def append(path, text):
     return text
 
 
+def append_with_pid(path, n):
+    append(path, f"{n} {os.getpid()}")
+    return n
+
+
 def die(how):
     if how == "exit":
         os._exit(3)
@@ -211,3 +216,56 @@ def worker_facts():
 
 def count_descriptors():
     return len(os.listdir("/proc/self/fd"))
+
+
+class SlowToLoad:
+    """An argument that says by a file that it is being loaded, and is never through."""
+
+    def __init__(self, path, data):
+        self.path, self.data = path, data
+
+    def __reduce_ex__(self, protocol):
+        import pickle
+
+        return hang_with, (self.path, pickle.PickleBuffer(self.data))
+
+
+class SlowToPickle:
+    """A result that says by a file that it is being pickled, and is never through."""
+
+    def __init__(self, path, data):
+        self.path, self.data = path, data
+
+    def __reduce_ex__(self, protocol):
+        hang(self.path)
+
+
+def hang_with(path, _data):
+    hang(path)
+
+
+def make_slow_to_pickle(path):
+    return SlowToPickle(path, bytes(1_000_000))
+
+
+def hang_in_setup(path, gate):
+    """An initializer that hangs until there is a gate."""
+    if not os.path.exists(gate):
+        hang(path)
+
+
+def hang_at_exit(path):
+    import atexit
+
+    atexit.register(hang, path)
+
+
+def sleep_and_tell(path, seconds):
+    """Tells how it ended."""
+    try:
+        mark(f"{path}.began")
+        time.sleep(seconds)
+    except KeyboardInterrupt:
+        mark(f"{path}.interrupted")
+        raise
+    return "slept"

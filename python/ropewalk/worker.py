@@ -34,6 +34,8 @@ def _set_up(data: bytes) -> str | None:
             import logging
 
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+            # The pool ends its workers when it hears of it: what is in multiprocessing's queues goes out before.
+            _flush_multiprocessing()
             return (
                 "A process in the process pool was terminated abruptly: its initializer failed with "
                 f"{type(error).__name__}: {error}"
@@ -63,6 +65,11 @@ def import_main(error: BaseException) -> bool:
     return True
 
 
+def _flush_multiprocessing() -> None:
+    if "multiprocessing.util" in sys.modules:
+        sys.modules["multiprocessing.util"]._exit_function()
+
+
 def _exit() -> None:
     # As a child of multiprocessing ends: threads that are not daemons are waited for, what is registered runs, and the
     # interpreter is not taken apart object by object.
@@ -73,8 +80,7 @@ def _exit() -> None:
 
     try:
         threading._shutdown()  # type: ignore[attr-defined]
-        if "multiprocessing.util" in sys.modules:
-            sys.modules["multiprocessing.util"]._exit_function()
+        _flush_multiprocessing()
         atexit._run_exitfuncs()
     finally:
         for stream in (sys.stdout, sys.stderr):

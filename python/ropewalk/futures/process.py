@@ -188,6 +188,11 @@ class ProcessPoolExecutor(_native.ProcessPoolExecutor, Executor, concurrent.futu
         """
         self._shutdown(wait, cancel_futures)
 
+    @property
+    def _broken(self) -> str | bool:  # type: ignore[override]
+        # The standard library's name, which is looked at.
+        return self._why_broken() or False
+
     def kill_workers(self) -> None:
         """End all workers at once: pending calls fail with BrokenProcessPool, no more are accepted (as in 3.14)."""
         self._kill(signal.SIGKILL)

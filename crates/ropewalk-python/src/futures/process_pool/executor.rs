@@ -297,6 +297,11 @@ impl ProcessPoolExecutor {
         Ok(self.parts()?.pool.pids())
     }
 
+    /// Return why the pool cannot make calls any more, or None.
+    fn _why_broken(&self) -> PyResult<Option<String>> {
+        Ok(self.parts()?.pool.why_broken().map(|why| why.to_string()))
+    }
+
     /// Return (workers, queued, pending, done, restarts, bytes_sent, bytes_received).
     fn _statistics(&self) -> PyResult<(usize, usize, usize, u64, u64, u64, u64)> {
         let all = self.parts()?.pool.statistics();

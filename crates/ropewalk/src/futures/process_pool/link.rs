@@ -15,6 +15,9 @@ use super::segment::{Segment, Sharing};
 use super::wire::{self, LINK, LinkMemory, PRIVATE, SEGMENT, STATUS_SHIFT, to_pool, to_worker};
 use crate::sync::lock;
 
+/// The most large tasks under way at once: each holds a descriptor here and one in the socket or the worker.
+const MAX_LARGE: usize = 2;
+
 /// One worker's rings and socket, and what is under way in them. Lives under the pool's lock.
 pub(super) struct Link {
     tasks: Producer,
@@ -28,6 +31,7 @@ pub(super) struct Link {
 
 pub(super) struct UnderWay {
     position: u64,
+    large: bool,
     pub(super) task: Arc<Job>,
 }
 
@@ -148,10 +152,15 @@ impl Link {
         let Some(message) = message.as_mut() else {
             return Ok(Sent::Never(io::ErrorKind::InvalidInput.into()));
         };
+        let large = message.is_large();
+        if large && self.under_way.iter().filter(|sent| sent.large).count() >= MAX_LARGE {
+            return Ok(Sent::Full);
+        }
         Ok(match self.push(to_worker::TASK, flags, number, message)? {
             Ok(position) => {
                 self.under_way.push_back(UnderWay {
                     position,
+                    large,
                     task: task.clone(),
                 });
                 Sent::Yes
@@ -217,11 +226,14 @@ impl Link {
             to_pool::READY => Said::Ready,
             to_pool::NOT_READY => Said::NotReady(message),
             to_pool::RESULT => {
-                let UnderWay { position, task } = self.under_way.pop_front().ok_or(Broken)?;
-                if position != label.tag {
-                    self.under_way.push_front(UnderWay { position, task });
+                if self
+                    .under_way
+                    .front()
+                    .is_none_or(|sent| sent.position != label.tag)
+                {
                     return Err(Broken);
                 }
+                let UnderWay { task, .. } = self.under_way.pop_front().ok_or(Broken)?;
                 Said::Answer {
                     task,
                     status: (label.flags >> STATUS_SHIFT) as u8,

@@ -1,6 +1,7 @@
 //! What travels: a few byte strings, small ones through the ring, large ones in a segment of their own.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::segment::{Mapping, Segment, Sharing};
 
@@ -25,10 +26,36 @@ pub struct Message {
 #[derive(Debug)]
 enum Body {
     Inline,
-    Outgoing(Segment),
+    Outgoing {
+        segment: Segment,
+        _ticket: Option<Ticket>,
+    },
     /// A large message for which there was no file descriptor to be had. It gets one when it is sent.
     Heap(Box<[u8]>),
     Received(Mapping),
+}
+
+/// Leave to hold a descriptor while a message waits to be sent. A quarter of what the process may open is enough:
+/// the rest is for those that are under way, for workers, and for the program.
+#[derive(Debug)]
+struct Ticket;
+
+static TICKETS: AtomicUsize = AtomicUsize::new(0);
+
+impl Ticket {
+    fn take() -> Option<Self> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let most = limit.current.map_or(usize::MAX, |limit| limit as usize) / 4;
+        // Relaxed: a count, which orders nothing.
+        let ticket = Ticket;
+        (TICKETS.fetch_add(1, Ordering::Relaxed) < most).then_some(ticket)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        TICKETS.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Message {
@@ -61,16 +88,23 @@ impl Message {
 
     fn large(parts: &[&[u8]]) -> io::Result<Body> {
         let len = parts.iter().map(|part| part.len().next_multiple_of(ALIGN)).sum();
-        match Segment::new(len) {
-            Ok(segment) => {
+        let segment = match Ticket::take() {
+            Some(ticket) => Segment::new(len).map(|segment| (segment, Some(ticket))),
+            None => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+        };
+        match segment {
+            Ok((segment, ticket)) => {
                 let mut offset = 0;
                 for part in parts {
                     segment.write_at(part, offset as u64)?;
                     offset += part.len().next_multiple_of(ALIGN);
                 }
-                Ok(Body::Outgoing(segment))
+                Ok(Body::Outgoing {
+                    segment,
+                    _ticket: ticket,
+                })
             }
-            // Out of descriptors, which a hundred thousand pending large tasks bring about.
+            // Out of descriptors, or of our share of them, which a hundred thousand pending large tasks bring about.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 let mut bytes = Vec::new();
                 bytes
@@ -94,10 +128,13 @@ impl Message {
         if let Body::Heap(bytes) = &self.body {
             let segment = Segment::new(bytes.len())?;
             segment.write_at(bytes, 0)?;
-            self.body = Body::Outgoing(segment);
+            self.body = Body::Outgoing {
+                segment,
+                _ticket: None,
+            };
         }
         let segment = match &self.body {
-            Body::Outgoing(segment) => Some(segment),
+            Body::Outgoing { segment, .. } => Some(segment),
             _ => None,
         };
         Ok((&self.head, segment))
@@ -162,7 +199,7 @@ impl Message {
             Body::Received(mapping) => (mapping, 0, ALIGN),
             Body::Heap(bytes) => (bytes, 0, ALIGN),
             // What is on its way to another process is not read here.
-            Body::Outgoing(_) => (&[], 0, ALIGN),
+            Body::Outgoing { .. } => (&[], 0, ALIGN),
             Body::Inline => (&self.head, 4 + 8 * self.count(), 1),
         };
         (0..self.count()).map(move |index| {
@@ -181,6 +218,11 @@ impl Message {
     /// How many bytes it carries.
     pub fn len(&self) -> usize {
         (0..self.count()).map(|index| self.part_len(index)).sum()
+    }
+
+    /// Whether it takes a descriptor to send it.
+    pub(super) fn is_large(&self) -> bool {
+        matches!(self.body, Body::Outgoing { .. } | Body::Heap(_))
     }
 
     /// Whether it carries no bytes.

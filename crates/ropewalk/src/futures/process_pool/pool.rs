@@ -404,6 +404,14 @@ impl Pool {
         self.shutdown(false);
     }
 
+    /// Why the pool cannot run tasks any more.
+    pub fn why_broken(&self) -> Option<Arc<str>> {
+        if self.is_forked() {
+            return None;
+        }
+        self.shared.lock().broken.clone()
+    }
+
     /// The processes of the workers.
     pub fn pids(&self) -> Vec<u32> {
         if self.is_forked() {
