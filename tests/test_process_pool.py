@@ -580,3 +580,17 @@ def test_worker_died_can_be_pickled():
     error = WorkerDied("gone", 7, 9, -9)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.pid, again.signal, again.exitcode) == ("gone", 7, 9, -9)
+
+
+def test_a_worker_starts_without_what_it_does_not_need(single):
+    modules = set(single.submit(eval, "list(__import__('sys').modules)").result(HANG))
+    assert "ropewalk._native" in modules
+    assert not modules & {
+        "asyncio",
+        "inspect",
+        "multiprocessing",
+        "pickle",
+        "cloudpickle",
+        "ropewalk.futures",
+        "traceback",
+    }

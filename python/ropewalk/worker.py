@@ -4,14 +4,15 @@ The pool starts it as `python -c "from ropewalk.worker import main; main()"`, wi
 is imported here that a plain call does not need: it is the time that a worker takes to start.
 """
 
-import pickle
+from __future__ import annotations
+
 import sys
-from typing import Any
+from _pickle import loads
 
 from ropewalk import _native
 
 # How to import the program's main module, should anything have to be looked up in it.
-_main: dict[str, Any] = {}
+_main: dict[str, str] = {}
 
 
 def main() -> None:
@@ -22,13 +23,13 @@ def main() -> None:
 
 def _set_up(data: bytes) -> str | None:
     """Make the process like the program's; return why the worker is of no use, or None."""
-    setup = pickle.loads(data)
+    setup = loads(data)
     sys.path[:] = setup["path"]
     sys.argv[:] = setup["argv"]
     _main.update(setup["main"])
     if setup["initializer"] is not None:
         try:
-            initializer, initargs = pickle.loads(setup["initializer"])
+            initializer, initargs = loads(setup["initializer"])
             initializer(*initargs)
         except BaseException as error:
             import logging
@@ -74,16 +75,17 @@ def _exit() -> None:
     # As a child of multiprocessing ends: threads that are not daemons are waited for, what is registered runs, and the
     # interpreter is not taken apart object by object.
     import atexit
-    import contextlib
     import os
-    import threading
 
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
         _flush_multiprocessing()
         atexit._run_exitfuncs()
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, OSError, ValueError):
+            try:  # noqa: SIM105 - contextlib takes longer to import than all the rest of the exit
                 stream.flush()
+            except (AttributeError, OSError, ValueError):
+                pass
         os._exit(0)

@@ -21,7 +21,7 @@ mod _native {
     use super::futures::{AsCompleted, Future, ThreadPoolExecutor, Waiter, WorkQueue, register, wait};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use super::futures::{NotifierThread, ProcessPoolExecutor, SharedBuffer, work};
+    use super::futures::{NotifierThread, ProcessPoolExecutor, SharedBuffer, copy_bytes, work};
     #[pymodule_export]
     use super::gil::GilSampler;
 }

@@ -15,8 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ropewalk import _native
-from ropewalk.futures import _pickling
+from ropewalk import _native, _pickling
 from ropewalk.futures._base import Executor, Future
 
 T = TypeVar("T")

@@ -8,6 +8,6 @@ mod waiting;
 
 pub(crate) use future::{Future, register};
 #[cfg(target_os = "linux")]
-pub(crate) use process_pool::{NotifierThread, ProcessPoolExecutor, SharedBuffer, work};
+pub(crate) use process_pool::{NotifierThread, ProcessPoolExecutor, SharedBuffer, copy_bytes, work};
 pub(crate) use thread_pool::{ThreadPoolExecutor, WorkQueue};
 pub(crate) use waiting::{AsCompleted, Waiter, wait};

@@ -73,11 +73,7 @@ impl Parts {
             return Ok(Some(sent.definition.clone()));
         }
         let define = DEFINE.get_or_try_init(py, || {
-            Ok::<_, PyErr>(
-                py.import("ropewalk.futures._pickling")?
-                    .getattr("define")?
-                    .unbind(),
-            )
+            Ok::<_, PyErr>(py.import("ropewalk._pickling")?.getattr("define")?.unbind())
         })?;
         let defined = define.bind(py).call1((function,))?;
         if defined.is_none() {

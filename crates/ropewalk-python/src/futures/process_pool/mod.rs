@@ -17,5 +17,5 @@ mod worker;
 pub(crate) use call::InPool;
 pub(crate) use executor::ProcessPoolExecutor;
 pub(crate) use notifier::NotifierThread;
-pub(crate) use pickling::SharedBuffer;
+pub(crate) use pickling::{SharedBuffer, copy_bytes};
 pub(crate) use worker::work;

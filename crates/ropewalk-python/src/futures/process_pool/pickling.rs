@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyTuple};
-use ropewalk::futures::process_pool::Message;
+use ropewalk::futures::process_pool::{Message, advise_huge_pages};
 
 /// From this size on, a `bytes` object is sent beside the pickle: below, the copy costs less.
 const LARGE: usize = 64 * 1024;
@@ -44,7 +44,7 @@ fn pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bou
         intern!(py, "buffer_callback"),
         buffers.getattr(intern!(py, "append"))?,
     )?;
-    let dumps = module_function(py, &DUMPS, "pickle", "dumps")?;
+    let dumps = module_function(py, &DUMPS, "_pickle", "dumps")?;
     if let Ok(bytes) = dumps.call((object,), Some(&kwargs)) {
         let bytes = bytes.cast_into::<PyBytes>()?;
         if !CAREFUL
@@ -54,7 +54,7 @@ fn pickle<'py>(object: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bou
             return Ok((bytes, buffers));
         }
     }
-    let dumps = module_function(py, &CAREFULLY, "ropewalk.futures._pickling", "dumps")?;
+    let dumps = module_function(py, &CAREFULLY, "ropewalk._pickling", "dumps")?;
     dumps.call1((object,))?.extract()
 }
 
@@ -85,7 +85,7 @@ pub(super) fn dump(object: &Bound<'_, PyAny>, text: Option<&str>) -> PyResult<Me
 /// Loads what `dump` made, with the buffers after the first `skip` parts.
 pub(super) fn load<'py>(py: Python<'py>, message: &Arc<Message>, skip: usize) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = module_function(py, &LOADS, "pickle", "loads")?;
+    let loads = module_function(py, &LOADS, "_pickle", "loads")?;
     if message.count() == skip && !message.is_mapped() {
         return loads.call1((PyBytes::new(py, message.first()),));
     }
@@ -121,11 +121,52 @@ pub(super) fn lift_large<'py>(args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py,
 
 /// The same for one object.
 pub(super) fn lift<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static BESIDE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if !is_large(object) {
         return Ok(object.clone());
     }
-    module_function(object.py(), &BESIDE, "ropewalk.futures._pickling", "Beside")?.call1((object,))
+    Ok(Bound::new(object.py(), Beside(object.clone().unbind()))?.into_any())
+}
+
+/// Large `bytes` or a large `bytearray` on the way: pickled as a buffer, loaded as what it was.
+#[pyclass(module = "ropewalk._native", frozen)]
+struct Beside(Py<PyAny>);
+
+#[pymethods]
+impl Beside {
+    fn __reduce_ex__<'py>(
+        &self,
+        py: Python<'py>,
+        _protocol: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyAny>,))> {
+        static BUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let data = self.0.bind(py);
+        let copy = match data.cast_exact::<PyBytes>() {
+            Ok(_) => module_function(py, &COPY, "ropewalk._native", "copy_bytes")?.clone(),
+            Err(_) => data.get_type().into_any(),
+        };
+        let buffer = module_function(py, &BUFFER, "_pickle", "PickleBuffer")?.call1((data,))?;
+        Ok((copy, (buffer,)))
+    }
+}
+
+/// Copy a buffer into `bytes`.
+#[pyfunction]
+pub(crate) fn copy_bytes<'py>(py: Python<'py>, buffer: PyBuffer<u8>) -> PyResult<Bound<'py, PyBytes>> {
+    if !buffer.is_c_contiguous() {
+        return Err(PyBufferError::new_err("the buffer is not contiguous"));
+    }
+    let len = buffer.len_bytes();
+    // SAFETY: without a source the memory is left as it is, and nobody else sees the object before it is filled; the
+    // buffer is contiguous, of `len` bytes, and does not overlap what has just been allocated.
+    unsafe {
+        let bytes = ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as ffi::Py_ssize_t);
+        let bytes = Bound::from_owned_ptr_or_err(py, bytes)?;
+        let target = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+        advise_huge_pages(target, len);
+        target.copy_from_nonoverlapping(buffer.buf_ptr().cast(), len);
+        Ok(bytes.cast_into_unchecked())
+    }
 }
 
 fn is_large(object: &Bound<'_, PyAny>) -> bool {

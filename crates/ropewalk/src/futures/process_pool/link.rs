@@ -124,7 +124,7 @@ impl Link {
 
     /// Sends what the worker needs before its first task.
     pub(super) fn send_setup(&mut self, message: &mut Message) -> Result<Sent, Broken> {
-        Ok(match self.push(to_worker::SETUP, 0, 0, message)? {
+        Ok(match self.push(to_worker::SETUP, PRIVATE, 0, message)? {
             Ok(_) => Sent::Yes,
             Err(not) => not,
         })
@@ -219,7 +219,7 @@ impl Link {
         } else {
             None
         };
-        let segment = segment.as_ref().map(|segment| (segment, Sharing::Filled));
+        let segment = segment.as_ref().map(|segment| (segment, Sharing::Shared));
         let message = Message::received(frame.payload, segment)?.ok_or(Broken)?;
         self.results.advance(position, len);
         Ok(Some(match label.kind {

@@ -89,7 +89,7 @@ impl Message {
     fn large(parts: &[&[u8]]) -> io::Result<Body> {
         let len = parts.iter().map(|part| part.len().next_multiple_of(ALIGN)).sum();
         let segment = match Ticket::take() {
-            Some(ticket) => Segment::new(len).map(|segment| (segment, Some(ticket))),
+            Some(ticket) => Segment::for_message(len).map(|segment| (segment, Some(ticket))),
             None => Err(io::Error::from_raw_os_error(libc::EMFILE)),
         };
         match segment {
@@ -126,7 +126,7 @@ impl Message {
     /// There is still no descriptor to be had for a large message.
     pub(super) fn outgoing(&mut self) -> io::Result<(&[u8], Option<&Segment>)> {
         if let Body::Heap(bytes) = &self.body {
-            let segment = Segment::new(bytes.len())?;
+            let segment = Segment::for_message(bytes.len())?;
             segment.write_at(bytes, 0)?;
             self.body = Body::Outgoing {
                 segment,
@@ -145,7 +145,7 @@ impl Message {
     /// `None`: the two do not fit; the sender is out of its mind.
     pub(super) fn received(head: &[u8], segment: Option<(&Segment, Sharing)>) -> io::Result<Option<Self>> {
         let body = match segment {
-            Some((segment, sharing)) => Body::Received(segment.map(sharing)?),
+            Some((segment, sharing)) => Body::Received(segment.map_message(sharing)?),
             None => Body::Inline,
         };
         let message = Self {
@@ -250,6 +250,14 @@ impl Message {
     /// Whether the parts lie in memory that is this message's own, page by page.
     pub fn is_mapped(&self) -> bool {
         matches!(self.body, Body::Received(_))
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Body::Outgoing { segment, .. } = std::mem::replace(&mut self.body, Body::Inline) {
+            segment.keep();
+        }
     }
 }
 

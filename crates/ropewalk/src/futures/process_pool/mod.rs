@@ -52,5 +52,6 @@ pub use self::{
     message::Message,
     pool::{Config, Pool, Refused, Statistics},
     remote::{Answer, Remote, Signature},
+    segment::advise_huge_pages,
     worker::{Request, WorkerLink},
 };

@@ -22,11 +22,11 @@ use super::worker::Settings;
 use crate::park::{Futex, Wake, spin};
 use crate::sync::lock;
 
-/// How much work a worker is sent ahead. More than one task, so that it need not wait for the next; little enough
-/// that what it does not get to is not missed elsewhere.
-const AHEAD: Duration = Duration::from_millis(1);
+/// How much work a worker is sent ahead: so much that on a busy machine it need not wait for the next.
+const AHEAD: Duration = Duration::from_millis(5);
 
-/// The most tasks that a worker is sent ahead.
+/// The fewest and the most tasks that a worker is sent ahead. What it does not get to is taken back.
+const MIN_DEPTH: usize = 4;
 const MAX_DEPTH: usize = 256;
 
 /// How a pool works.
@@ -694,8 +694,10 @@ impl State {
                     nanos,
                 })) => {
                     received = true;
-                    // The recent past counts, a single odd task hardly.
-                    self.average += (nanos as f64 - self.average) / 8.0;
+                    // The recent past counts. Short tasks after long ones are learnt quickly: they wait for each other,
+                    // while what is sent ahead to no purpose is taken back.
+                    let difference = nanos as f64 - self.average;
+                    self.average += difference / if difference < 0.0 { 2.0 } else { 8.0 };
                     self.statistics.done += 1;
                     self.statistics.bytes_received += message.len() as u64;
                     if let Some(sent) = &*lock(&task.message) {
@@ -717,9 +719,9 @@ impl State {
 
     fn depth(&self) -> usize {
         if self.average <= 0.0 {
-            return 2;
+            return MIN_DEPTH;
         }
-        ((AHEAD.as_nanos() as f64 / self.average) as usize).clamp(2, MAX_DEPTH)
+        ((AHEAD.as_nanos() as f64 / self.average) as usize).clamp(MIN_DEPTH, MAX_DEPTH)
     }
 
     /// Sends queued tasks to workers with room, the one with the least to do first; when the queue is empty, lets

@@ -15,7 +15,9 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 use super::job::{Cause, Death};
 use super::link::{Link, Sent};
 use super::pool::{Over, Shared, State, Worker};
+use super::segment::{is_any_kept, release_kept};
 use super::wire::now;
+use super::worker::KEEP;
 use crate::sync::lock;
 
 /// A pool gives up when so many workers in a row came to nothing before they were ready.
@@ -91,6 +93,7 @@ impl Supervisor {
             }
             self.sleep(next_limit);
         }
+        release_kept();
         self.shared.ended.store(1, Ordering::Release);
         self.shared.ended.wake_all();
     }
@@ -118,6 +121,11 @@ impl Supervisor {
     }
 
     fn sleep(&mut self, next_limit: Option<Duration>) {
+        // Memory that is kept for the next large message goes back when none comes.
+        let next_limit = match next_limit {
+            None if is_any_kept() => Some(KEEP),
+            limit => limit,
+        };
         let timeout = next_limit.and_then(|limit| {
             // Rounded up: a wake-up before the time would find nothing.
             rustix::event::Timespec::try_from(limit + Duration::from_micros(50)).ok()
@@ -128,6 +136,7 @@ impl Supervisor {
             rustix::buffer::spare_capacity(&mut events),
             timeout.as_ref(),
         ) {
+            Ok(0) => drop(release_kept()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => self
                 .shared

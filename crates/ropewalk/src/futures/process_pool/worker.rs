@@ -4,14 +4,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::message::Message;
 use super::ring::{Consumer, Corrupt, Label, Producer};
-use super::segment::{Segment, Sharing};
+use super::segment::{Segment, Sharing, is_any_kept, release_kept};
 use super::wire::{self, LinkMemory, PRIVATE, PoolMemory, SEGMENT, STATUS_SHIFT, to_pool, to_worker};
-use crate::park::spin;
+use crate::park::{Wake, spin};
 
 /// A worker process's connection to its pool.
 ///
@@ -31,6 +32,9 @@ pub struct WorkerLink {
     settings: Settings,
     done: u64,
 }
+
+/// How long memory for large messages is kept unused.
+pub(super) const KEEP: Duration = Duration::from_secs(2);
 
 /// What a worker asks of itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -149,7 +153,7 @@ impl WorkerLink {
             let sharing = if label.flags & PRIVATE != 0 {
                 Sharing::Private
             } else {
-                Sharing::Filled
+                Sharing::Shared
             };
             let segment = segment.as_ref().map(|segment| (segment, sharing));
             let message = Message::received(frame.payload, segment)?.ok_or_else(unusable)?;
@@ -182,7 +186,11 @@ impl WorkerLink {
         if ready() {
             bell.never_mind();
         } else {
-            bell.sleep(None);
+            // Memory that is kept for the next large result goes back when none comes.
+            let deadline = is_any_kept().then(|| Instant::now() + KEEP);
+            if bell.sleep(deadline) == Wake::TimedOut {
+                release_kept();
+            }
         }
     }
 

@@ -1,4 +1,7 @@
-"""What `pickle` cannot do by itself: the slow road of calls and results between processes."""
+"""What `pickle` cannot do by itself: the slow road of calls and results between processes.
+
+Workers import it too, so it stands outside `ropewalk.futures`, which takes longer to import than a worker to start.
+"""
 
 import io
 import pickle
@@ -85,18 +88,6 @@ def _pickler() -> Any:
 
         _Pickler = Pickler
     return _Pickler
-
-
-class Beside:
-    """Large `bytes` or a large `bytearray`, which pickle itself would copy into the pickle."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: bytes | bytearray) -> None:
-        self._data = data
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[type, tuple[pickle.PickleBuffer]]:
-        return type(self._data), (pickle.PickleBuffer(self._data),)
 
 
 def dump_initializer(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> bytes:
