@@ -3,9 +3,12 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::HashSet;
+use std::future::Future as _;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,6 +79,69 @@ fn a_panic_is_carried_to_the_result_and_the_worker_lives_on() {
     assert_eq!(error.into_panic().unwrap().downcast_ref::<u8>(), Some(&7));
     assert_eq!(pool.submit(|| 1).unwrap().result().unwrap(), 1);
     assert_eq!(pool.threads(), 1);
+}
+
+/// Fails when it is dropped.
+struct Brittle;
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        panic!("a value that cannot be dropped");
+    }
+}
+
+#[test]
+fn a_value_that_panics_when_dropped_does_not_end_the_worker() {
+    let pool = pool(1);
+    let gate = Gate::in_pool(&pool);
+    drop(pool.submit(|| Brittle).unwrap());
+    let next = pool.submit(|| 1).unwrap();
+    gate.open();
+    assert_eq!(next.result_timeout(Duration::from_secs(60)).unwrap(), 1);
+}
+
+#[test]
+fn what_a_call_holds_is_dropped_when_it_will_not_be_made() {
+    let pool = pool(1);
+    let gate = Gate::in_pool(&pool);
+    let held = Arc::new(());
+    let in_call = held.clone();
+    let future = pool.submit(move || drop(in_call)).unwrap();
+    pool.shutdown(false, true);
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert!(future.cancelled());
+    gate.open();
+
+    let broken = ThreadPoolExecutor::builder()
+        .max_workers(1)
+        .initializer(|| panic!("no network"))
+        .build();
+    let in_call = held.clone();
+    let future = broken.submit(move || drop(in_call)).unwrap();
+    assert!(future.exception().unwrap().is_broken());
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[test]
+fn a_waker_that_panics_keeps_the_next_watcher_from_nothing() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that fails");
+        }
+    }
+    let (promise, mut future) = Promise::new();
+    let waker = Waker::from(Arc::new(Panics));
+    assert!(
+        Pin::new(&mut future)
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    let told = Arc::new(AtomicBool::new(false));
+    let flag = told.clone();
+    future.add_done_callback(move |_| flag.store(true, Ordering::Relaxed));
+    promise.set_result(1);
+    assert!(told.load(Ordering::Relaxed));
 }
 
 #[test]

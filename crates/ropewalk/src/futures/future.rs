@@ -8,8 +8,7 @@
 //!   the state was seen to be FINISHED (acquire), and never written again.
 //! - A value in it belongs to whoever flips `taken` from false to true; nobody else reads it.
 //!   An error in it is never moved out, only cloned.
-//! - `call` with an [`Engine`] is shared and never written. Any other `call` is touched by whom `start` put in charge, or by whoever got `Ok(false)` from it: one thread, once. What is
-//!   left is dropped with the allocation.
+//! - A [`Call`] is touched by whoever got `Ok` from `start`: one thread, once. Handles only borrow the cell around it.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -40,7 +39,10 @@ trait Erased: Send {
     }
 }
 
-impl<F: Send> Erased for Option<F> {}
+/// A call until it is run or given up.
+type Call<F> = UnsafeCell<Option<F>>;
+
+impl<F: Send> Erased for Call<F> {}
 impl Erased for () {}
 
 impl<E: Engine> Erased for WithEngine<E> {
@@ -69,11 +71,12 @@ struct Shared<T, C: ?Sized> {
     machine: StateMachine,
     taken: AtomicBool,
     outcome: UnsafeCell<Outcome<T>>,
-    call: UnsafeCell<C>,
+    call: C,
 }
 
-// SAFETY: `outcome` and `call` are reached from several threads only as the access rules above say, which never
-// let two threads touch the same part at once. Values and calls do move between threads: hence `Send`.
+// SAFETY: `outcome` and a `Call` are reached from several threads only as the access rules above say, which never
+// let two threads touch the same part at once. Values and calls do move between threads: hence `Send`. What else may
+// stand in place of a call can be shared: `()`, or an engine, which is `Sync`.
 unsafe impl<T: Send, C: Send + ?Sized> Sync for Shared<T, C> {}
 
 impl<T, C: ?Sized> Shared<T, C> {
@@ -83,13 +86,6 @@ impl<T, C: ?Sized> Shared<T, C> {
         // SAFETY: in charge, so nobody else writes; not FINISHED, so nobody reads.
         unsafe { *self.outcome.get() = outcome };
         self.machine.finish()
-    }
-
-    fn fail(&self, error: Error) {
-        if self.machine.start() == Ok(true) {
-            // SAFETY: `start` put us in charge just now.
-            unsafe { self.finish(Outcome::Error(error)) }.pay();
-        }
     }
 
     fn take(&self) -> Result<T, Error> {
@@ -132,22 +128,28 @@ trait Run: Send + Sync {
     fn fail(&self, error: Error);
 }
 
-impl<T, F> Run for Shared<T, Option<F>>
+impl<T, F> Shared<T, Call<F>> {
+    /// Begins the call and takes it out. One that was cancelled is dropped: what it holds goes when it will not be
+    /// made, not when the last handle goes.
+    fn start(&self) -> Option<F> {
+        let started = self.machine.start().ok()?;
+        // SAFETY: `start` said Ok, which it does once.
+        let call = unsafe { &mut *self.call.get() }.take();
+        if started {
+            return call;
+        }
+        drop_quietly(call);
+        None
+    }
+}
+
+impl<T, F> Run for Shared<T, Call<F>>
 where
     F: FnOnce() -> T + Send,
     T: Send,
 {
     fn run(&self) {
-        let started = self.machine.start();
-        if started.is_err() {
-            return;
-        }
-        // SAFETY: `start` says Ok once to the one who runs the call, whether or not it was cancelled.
-        let call = unsafe { &mut *self.call.get() }.take();
-        if started == Ok(false) {
-            return drop_quietly(call);
-        }
-        let Some(call) = call else { return };
+        let Some(call) = self.start() else { return };
         let outcome = match panic::catch_unwind(AssertUnwindSafe(call)) {
             Ok(value) => Outcome::Value(ManuallyDrop::new(value)),
             Err(payload) => Outcome::Error(Error::panicked(payload)),
@@ -158,12 +160,17 @@ where
 
     fn cancel(&self) {
         if let Ok(owed) = self.machine.cancel() {
+            self.start();
             owed.pay();
         }
     }
 
     fn fail(&self, error: Error) {
-        Shared::fail(self, error);
+        if let Some(call) = self.start() {
+            drop_quietly(call);
+            // SAFETY: `start` put us in charge.
+            unsafe { self.finish(Outcome::Error(error)) }.pay();
+        }
     }
 }
 
@@ -196,6 +203,8 @@ impl Task {
     /// Makes the call, unless it was cancelled, and tells those who wait. A panic becomes the outcome.
     pub fn run(self) {
         self.0.run();
+        // A value that no handle is left to take goes with the task.
+        drop_quietly(self);
     }
 
     /// Cancels the call and tells those who wait.
@@ -242,7 +251,7 @@ impl<T: Send + 'static> Promise<T> {
             machine: StateMachine::new(),
             taken: AtomicBool::new(false),
             outcome: UnsafeCell::new(Outcome::None),
-            call: UnsafeCell::new(()),
+            call: (),
         }));
         (Promise(future.clone()), future)
     }
@@ -254,7 +263,7 @@ impl<T: Send + 'static> Promise<T> {
             machine: StateMachine::new(),
             taken: AtomicBool::new(false),
             outcome: UnsafeCell::new(Outcome::None),
-            call: UnsafeCell::new(WithEngine(engine)),
+            call: WithEngine(engine),
         }));
         (Promise(future.clone()), future)
     }
@@ -353,9 +362,7 @@ impl<T> Future<T> {
     }
 
     pub(crate) fn engine(&self) -> Option<&dyn Engine> {
-        // SAFETY: a call with an engine is never written, and engines are shared between threads. Of any other
-        // nothing is read.
-        unsafe { &*self.0.call.get() }.engine()
+        self.0.call.engine()
     }
 
     /// Cancels the call if it has not begun; says whether it is cancelled. Callbacks run here and now.

@@ -85,13 +85,13 @@ pub enum Watcher {
 }
 
 impl Watcher {
-    /// Tells this watcher. A panic of a callback has been reported by the panic hook and goes no further.
+    /// Tells this watcher. A panic of a waker or a callback has been reported by the panic hook and goes no further.
     pub fn tell(self) {
-        match self {
+        drop(panic::catch_unwind(AssertUnwindSafe(|| match self {
             Watcher::Wake(waker) => waker.wake(),
-            Watcher::Call(call) => drop(panic::catch_unwind(AssertUnwindSafe(call))),
+            Watcher::Call(call) => call(),
             Watcher::Notify(who, number) => who.notify(number),
-        }
+        })));
     }
 }
 
