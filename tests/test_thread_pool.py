@@ -151,6 +151,32 @@ def test_the_initializer_runs_once_in_each_thread() -> None:
         assert {pool.submit(lambda: local.word).result() for _ in range(20)} == {"ready"}
 
 
+def test_shutdown_waits_for_a_thread_that_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ThreadPoolExecutor(1)
+    ran: list[int] = []
+    seen: list[list[int]] = []
+    starting, started = threading.Event(), threading.Event()
+    submitter = threading.Thread(target=pool.submit, args=(ran.append, 1))
+    shutdown = threading.Thread(target=lambda: (pool.shutdown(), seen.append(list(ran))))
+
+    class Slow(threading.Thread):
+        def start(self) -> None:
+            starting.set()
+            assert started.wait(PATIENCE)
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Slow)
+    submitter.start()
+    assert starting.wait(PATIENCE)
+    shutdown.start()
+    # Time for it to return too early; too little of it fails nothing.
+    shutdown.join(0.05)
+    started.set()
+    shutdown.join(PATIENCE)
+    submitter.join(PATIENCE)
+    assert seen == [[1]]
+
+
 def test_a_bounded_pool_makes_its_submitter_wait() -> None:
     with ThreadPoolExecutor(1, max_pending=2) as pool:
         opened, begun = threading.Event(), threading.Event()

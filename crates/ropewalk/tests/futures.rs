@@ -145,6 +145,46 @@ fn a_waker_that_panics_keeps_the_next_watcher_from_nothing() {
 }
 
 #[test]
+fn every_thread_that_shuts_down_waits_until_all_is_over() {
+    let pool = pool(1);
+    let gate = Gate::in_pool(&pool);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let shut_down = || {
+            pool.shutdown(true, false);
+            assert!(over.load(Ordering::Relaxed));
+        };
+        scope.spawn(shut_down);
+        scope.spawn(shut_down);
+        while pool.submit(|| ()).is_ok() {
+            thread::yield_now();
+        }
+        // Time for both to return too early; too little of it fails nothing.
+        thread::sleep(Duration::from_millis(20));
+        over.store(true, Ordering::Relaxed);
+        gate.open();
+    });
+}
+
+#[test]
+fn two_workers_that_shut_their_pool_down_do_not_wait_for_each_other() {
+    let pool = Arc::new(pool(2));
+    let gate = Gate::in_pool(&pool);
+    let first = pool.clone();
+    let first = pool.submit(move || first.shutdown(true, false)).unwrap();
+    let second = pool.clone();
+    gate.future
+        .add_done_callback(move |_| second.shutdown(true, false));
+    while pool.submit(|| ()).is_ok() {
+        thread::yield_now();
+    }
+    // Time for the first to wait for the second; too little of it fails nothing.
+    thread::sleep(Duration::from_millis(20));
+    gate.open();
+    first.result_timeout(Duration::from_secs(60)).unwrap();
+}
+
+#[test]
 fn a_queued_call_can_be_cancelled_and_never_runs() {
     let pool = pool(1);
     let gate = Gate::in_pool(&pool);

@@ -85,6 +85,7 @@ class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.future
         """
         self._close(cancel_futures)
         if wait:
+            self._wait_for_threads()
             for thread in list(self._threads):
                 thread.join()
 

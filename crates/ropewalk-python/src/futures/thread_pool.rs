@@ -303,6 +303,15 @@ impl ThreadPoolExecutor {
             Ok(())
         }
     }
+
+    /// Wait until all threads have left the closed queue, those being started included. Not in one of them.
+    fn _wait_for_threads(&self, py: Python<'_>) -> PyResult<()> {
+        let shared = self.shared();
+        if POOL.get() != Arc::as_ptr(&shared) {
+            waits::wait(py, || shared.queue.wait_for_workers())?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for ThreadPoolExecutor {

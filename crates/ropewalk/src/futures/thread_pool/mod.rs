@@ -16,6 +16,7 @@ pub use queue::{Queue, Refused, Worker};
 use super::error::{Error, Kind};
 use super::executor::Executor;
 use super::future::Task;
+use crate::park::Wake;
 use crate::sync::{Mutex, lock};
 
 /// The number that the next unnamed pool bears in the names of its threads.
@@ -168,19 +169,17 @@ impl Executor for ThreadPoolExecutor {
         Ok(())
     }
 
+    /// In a thread of this very pool it does not wait: the pool's threads would wait for each other.
     fn shutdown(&self, wait: bool, cancel_futures: bool) {
         self.shared.queue.close();
         if cancel_futures {
             self.shared.queue.drain().into_iter().for_each(Task::cancel);
         }
-        if wait {
-            let running = std::mem::take(&mut lock(&self.threads).running);
-            let (own, others): (Vec<_>, Vec<_>) = running
-                .into_iter()
-                .partition(|thread| thread.thread().id() == thread::current().id());
-            // A worker that shuts its own pool down cannot wait for itself.
-            lock(&self.threads).running.extend(own);
-            for thread in others {
+        if wait && POOL.get() != Arc::as_ptr(&self.shared) {
+            // Also for threads that somebody else joins at this moment, or is about to start.
+            while self.shared.queue.wait_for_workers() != Wake::Woken {}
+            let threads = std::mem::take(&mut lock(&self.threads).running);
+            for thread in threads {
                 // A worker catches what its calls panic with.
                 let _ = thread.join();
             }

@@ -54,6 +54,8 @@ pub struct Queue<J> {
     word: Futex,
     /// Changes with every wake-up of somebody who waits for room.
     room: Futex,
+    /// Changes when the last worker leaves.
+    left: Futex,
     max_threads: usize,
     max_pending: usize,
 }
@@ -75,6 +77,7 @@ impl<J> Queue<J> {
             ready: AtomicUsize::new(0),
             word: Futex::new(0),
             room: Futex::new(0),
+            left: Futex::new(0),
             max_threads,
             max_pending,
         }
@@ -121,9 +124,37 @@ impl<J> Queue<J> {
     /// A thread that `push` asked for could not be started. Says whether any other is there to run the jobs.
     pub fn not_started(&self) -> bool {
         let mut inner = lock(&self.inner);
-        inner.threads -= 1;
         inner.idle -= 1;
-        inner.threads > 0
+        self.leave(inner)
+    }
+
+    /// Counts a worker out. Says whether any other is there.
+    fn leave(&self, mut inner: MutexGuard<'_, Inner<J>>) -> bool {
+        inner.threads -= 1;
+        let last = inner.threads == 0;
+        if last {
+            self.left.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(inner);
+        if last {
+            self.left.wake_all();
+        }
+        !last
+    }
+
+    /// Waits until all workers have left, those being started included; once the queue is closed no more come.
+    pub fn wait_for_workers(&self) -> Wake {
+        loop {
+            let inner = lock(&self.inner);
+            if inner.threads == 0 {
+                return Wake::Woken;
+            }
+            let seen = self.left.load(Ordering::Relaxed);
+            drop(inner);
+            if self.left.wait(seen, None) == Wake::Interrupted {
+                return Wake::Interrupted;
+            }
+        }
     }
 
     /// Accepts nothing more. Workers run what is queued and end.
@@ -291,10 +322,10 @@ impl<J> Worker<'_, J> {
 impl<J> Drop for Worker<'_, J> {
     fn drop(&mut self) {
         let mut inner = lock(&self.queue.inner);
-        inner.threads -= 1;
         if self.waiting {
             inner.idle -= 1;
         }
+        self.queue.leave(inner);
     }
 }
 
@@ -432,6 +463,22 @@ mod models {
     #[test]
     fn two_workers_lose_no_job() {
         no_job_is_lost(2, 2);
+    }
+
+    #[test]
+    fn who_waits_for_the_workers_sees_the_last_one_leave() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let queue = Arc::new(Queue::new(1, usize::MAX));
+            assert!(queue.push(1).expect("open"));
+            let other = queue.clone();
+            let worker = thread::spawn(move || run(&other));
+            queue.close();
+            assert_eq!(queue.wait_for_workers(), Wake::Woken);
+            assert_eq!((queue.threads(), queue.len()), (0, 0));
+            assert_eq!(worker.join().expect("worker"), 1);
+        });
     }
 
     #[test]
