@@ -258,20 +258,16 @@ def test_many_threads_submit_and_cancel_at_random() -> None:
 
 
 def test_c_functions_in_a_row_do_not_keep_the_gil() -> None:
-    # Never a Python function, never an empty queue: without a breath another thread would wait for ever.
-    with ThreadPoolExecutor(1) as pool:
-        stop = threading.Event()
-
-        def again(_: object) -> None:
-            if not stop.is_set():
-                pool.submit(pow, 3, 3000).add_done_callback(again)
-
-        for _ in range(10):
-            again(None)
-        ran = threading.Event()
-        threading.Thread(target=ran.set).start()
-        assert ran.wait(PATIENCE)
-        stop.set()
+    # Never a Python function, never an empty queue: without a breath this thread would have to wait for the end of it.
+    pool = ThreadPoolExecutor(1)
+    opened, begun = threading.Event(), threading.Event()
+    pool.submit(lambda: (begun.set(), opened.wait(PATIENCE)))
+    assert begun.wait(PATIENCE)
+    calls = [pool.submit(pow, 3, 100_000) for _ in range(20_000)]
+    opened.set()
+    calls[0].result(PATIENCE)
+    assert not calls[-1].done()
+    pool.shutdown(cancel_futures=True)
 
 
 def test_queued_calls_are_made_before_the_interpreter_exits() -> None:
@@ -314,17 +310,24 @@ def test_ctrl_c_ends_a_wait(waits: str) -> None:
         def full():
             pool.submit(int)
             pool.submit(int)
+        armed = False
+        def interrupt(*_):
+            global armed
+            if armed:
+                armed = False
+                raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, interrupt)
         def interrupts():
             # Again and again: the first may come before the wait.
             while not opened.wait(0.05):
                 os.kill(os.getpid(), signal.SIGINT)
         threading.Thread(target=interrupts).start()
         try:
+            armed = True
             {waits}
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            opened.set()
             print("interrupted")
+        opened.set()
         """
     )
     assert (outcome.stdout, outcome.stderr, outcome.returncode) == ("interrupted\n", "", 0)

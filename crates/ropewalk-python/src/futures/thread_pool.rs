@@ -129,7 +129,16 @@ impl Shared {
         let mut last_breath = Instant::now();
         loop {
             let job = match worker.try_pop() {
-                Some(job) => job,
+                Some(job) => {
+                    // C functions never look whether somebody waits for the GIL; calling a Python function does.
+                    if last_breath.elapsed() > BREATH {
+                        if let Err(error) = breathe.call0() {
+                            error.write_unraisable(py, None);
+                        }
+                        last_breath = Instant::now();
+                    }
+                    job
+                }
                 None => {
                     let job = py.detach(|| worker.pop());
                     last_breath = Instant::now();
@@ -140,11 +149,6 @@ impl Shared {
             if let Err(error) = job.run(py) {
                 // Not the call's own exception: the future was meddled with, or a waiter of the standard library failed.
                 error.write_unraisable(py, None);
-            }
-            // C functions never look whether somebody waits for the GIL; calling a Python function does.
-            if last_breath.elapsed() > BREATH {
-                breathe.call0()?;
-                last_breath = Instant::now();
             }
         }
     }
