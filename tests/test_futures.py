@@ -167,6 +167,55 @@ def test_cancelling_runs_the_callbacks_in_the_thread_that_cancels() -> None:
     assert threads == [threading.get_ident()]
 
 
+@pytest.mark.parametrize("ends", [lambda future: future.cancel(), lambda future: future.set_result(1)])
+def test_an_interrupt_in_a_callback_is_raised_when_all_have_run(ends: Callable[[Any], object]) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    future: Future[int] = Future()
+    calls: list[object] = []
+    future.add_done_callback(interrupted)
+    future.add_done_callback(calls.append)
+    with pytest.raises(KeyboardInterrupt):
+        ends(future)
+    assert calls == [future]
+    with pytest.raises(KeyboardInterrupt):
+        future.add_done_callback(interrupted)
+
+
+def test_a_waiter_that_raises_keeps_nothing_else_from_being_told() -> None:
+    class Fails:
+        def add_result(self, _: object) -> None:
+            raise LookupError("a waiter that fails")
+
+    future: Future[int] = Future()
+    calls: list[object] = []
+    future._waiters.append(Fails())
+    completed = as_completed([future], 0)
+    future.add_done_callback(calls.append)
+    with pytest.raises(LookupError):
+        future.set_result(1)
+    assert (next(completed), calls) == (future, [future])
+
+
+def test_an_interrupted_cancel_runs_the_callbacks_and_frees_the_condition() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    future: Future[int] = Future()
+    calls: list[object] = []
+    future.add_done_callback(calls.append)
+    future._condition.notify_all = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    assert calls == [future]
+    free: list[bool] = []
+    other = threading.Thread(target=lambda: free.append(future._condition.acquire(blocking=False)))
+    other.start()
+    other.join()
+    assert free == [True]
+
+
 def test_futures_are_collected_also_in_cycles() -> None:
     class Value:
         future: Any

@@ -15,7 +15,7 @@
 //! The standard library's `wait` and `as_completed` hold a future's `_condition` while they look at `_state` and leave
 //! a waiter in `_waiters`. Once somebody has asked for `_condition`, every change of state happens under it too.
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::import_exception;
 use pyo3::prelude::*;
@@ -109,7 +109,7 @@ impl Future {
     }
 
     /// Tells Python code that a call in a process pool is done: waiters of the standard library, then callbacks.
-    pub(crate) fn settle_from_pool(slf: &Bound<'_, Self>) {
+    pub(crate) fn settle_from_pool(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let method = match this.machine().state() {
             State::Cancelled | State::CancelledAndNotified => "add_cancelled",
@@ -122,10 +122,7 @@ impl Future {
             }
             Ok(())
         });
-        if let Err(error) = told {
-            error.write_unraisable(slf.py(), Some(slf));
-        }
-        Self::run_callbacks(slf);
+        told.and(Self::run_callbacks(slf))
     }
 
     /// Has Python code told when a call in a process pool is done; if it is, tells it now.
@@ -135,7 +132,7 @@ impl Future {
             return Ok(());
         };
         if !mem::replace(&mut this.parts().watched, true) && !in_pool.tell_when_done(slf)? {
-            Self::settle_from_pool(slf);
+            Self::settle_from_pool(slf)?;
         }
         Ok(())
     }
@@ -158,14 +155,14 @@ impl Future {
         };
         condition.call_method0(py, "acquire")?;
         let outcome = change(this);
-        if outcome.is_ok() {
-            condition.call_method0(py, "notify_all")?;
-        }
+        let notified = condition.call_method0(py, "notify_all");
         condition.call_method0(py, "release")?;
-        outcome
+        let changed = outcome?;
+        notified?;
+        Ok(changed)
     }
 
-    /// Tells the standard library's waiters; the caller is inside `change`.
+    /// Tells the standard library's waiters, all of them even if one raises; the caller is inside `change`.
     fn tell_waiters(slf: &Bound<'_, Self>, method: &str) -> PyResult<()> {
         let py = slf.py();
         let waiters = slf
@@ -174,30 +171,32 @@ impl Future {
             .waiters
             .as_ref()
             .map(|waiters| waiters.clone_ref(py));
+        let mut told = Ok(());
         if let Some(waiters) = waiters {
             for waiter in waiters.bind(py).iter() {
-                waiter.call_method1(method, (slf,))?;
+                told = told.and(waiter.call_method1(method, (slf,)).map(drop));
             }
         }
-        Ok(())
+        told
     }
 
-    /// What follows when the future is done: wakes those who wait, then runs the callbacks.
-    fn settle(slf: &Bound<'_, Self>, owed: Owed<'_>) {
-        owed.pay();
-        Self::run_callbacks(slf);
-    }
-
-    fn run_callbacks(slf: &Bound<'_, Self>) {
+    /// Runs all callbacks; then raises what is no `Exception` but is to end the program, such as KeyboardInterrupt.
+    fn run_callbacks(slf: &Bound<'_, Self>) -> PyResult<()> {
         let callbacks = mem::take(&mut slf.get().parts().callbacks);
+        let mut ran = Ok(());
         for callback in callbacks {
-            Self::run_callback(slf, callback.bind(slf.py()));
+            ran = ran.and(Self::run_callback(slf, callback.bind(slf.py())));
         }
+        ran
     }
 
-    fn run_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) {
-        if let Err(error) = callback.call1((slf,)) {
-            log_exception(slf.py(), "exception calling callback for %r", slf, error);
+    fn run_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        match callback.call1((slf,)) {
+            Err(error) if error.is_instance_of::<PyException>(slf.py()) => {
+                log_exception(slf.py(), "exception calling callback for %r", slf, error);
+                Ok(())
+            }
+            outcome => outcome.map(drop),
         }
     }
 
@@ -225,18 +224,22 @@ impl Future {
             Outcome::Result(_) => "add_result",
             Outcome::Exception(_) => "add_exception",
         };
-        let owed = Self::change(slf, |this| {
+        let mut finished = false;
+        let told = Self::change(slf, |this| {
             if !matches!(this.machine.start(), Ok(true) | Err(State::Running)) {
                 let text = format!("{}: {}", name(this.machine.state()), slf.repr()?);
                 return Err(InvalidStateError::new_err(text));
             }
             this.parts().outcome = Some(outcome);
-            let owed = this.machine.finish();
-            Self::tell_waiters(slf, method)?;
-            Ok(owed)
-        })?;
-        Self::settle(slf, owed);
-        Ok(())
+            this.machine.finish().pay();
+            finished = true;
+            Self::tell_waiters(slf, method)
+        });
+        if finished {
+            told.and(Self::run_callbacks(slf))
+        } else {
+            told
+        }
     }
 
     fn outcome(&self, py: Python<'_>) -> Option<Outcome> {
@@ -338,17 +341,21 @@ impl Future {
         let this = slf.get();
         if let Some(in_pool) = this.in_pool.get() {
             if in_pool.cancel(running) {
-                Self::settle_from_pool(slf);
+                Self::settle_from_pool(slf)?;
             }
             return Ok(this.cancelled());
         }
-        match Self::change(slf, |this| Ok(this.machine.cancel()))? {
-            Ok(owed) => {
-                Self::settle(slf, owed);
-                Ok(true)
-            }
-            Err(_) => Ok(false),
+        let mut cancelled = false;
+        let told = Self::change(slf, |this| {
+            cancelled = this.machine.cancel().map(Owed::pay).is_ok();
+            Ok(())
+        });
+        if cancelled {
+            told.and(Self::run_callbacks(slf))?;
+        } else {
+            told?;
         }
+        Ok(cancelled)
     }
 
     /// Return whether the call was cancelled.
@@ -397,10 +404,9 @@ impl Future {
         if this.machine().is_done() {
             if this.in_pool.get().is_some() {
                 // Those that were added before are called before.
-                Self::settle_from_pool(slf);
+                Self::settle_from_pool(slf)?;
             }
-            Self::run_callback(slf, &r#fn);
-            return Ok(());
+            return Self::run_callback(slf, &r#fn);
         }
         this.parts().callbacks.push(r#fn.unbind());
         Self::watch_pool(slf)

@@ -107,7 +107,9 @@ impl NotifierThread {
     /// Tell callbacks and waiters until there is nothing more to tell: the body of the thread.
     fn work(&self, py: Python<'_>) {
         while let Some(future) = py.detach(|| self.0.next()) {
-            Future::settle_from_pool(future.bind(py));
+            if let Err(error) = Future::settle_from_pool(future.bind(py)) {
+                error.write_unraisable(py, Some(future.bind(py)));
+            }
         }
     }
 }
