@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import queue
 import threading
 import time
 import weakref
@@ -333,6 +334,28 @@ def test_as_completed_yields_each_once_and_counts_the_unfinished(pool: ThreadPoo
     assert list(completed) == []
     gate.opened.set()
     assert list(as_completed([gate.future])) == [gate.future]
+
+
+def test_as_completed_is_iterated_by_one_thread_at_a_time() -> None:
+    # Two who wait for one future: the second would wait for ever.
+    future: Future[int] = Future()
+    completed = as_completed([future])
+    outcomes: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def take() -> None:
+        try:
+            outcomes.put(next(completed))
+        except ValueError as error:
+            outcomes.put(str(error))
+
+    threads = [threading.Thread(target=take) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert outcomes.get(timeout=PATIENCE) == "generator already executing"
+    future.set_result(1)
+    assert outcomes.get(timeout=PATIENCE) is future
+    for thread in threads:
+        thread.join()
 
 
 def test_as_completed_lets_go_of_what_it_has_yielded() -> None:

@@ -7,6 +7,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -258,44 +259,16 @@ pub(crate) struct AsCompleted {
 struct Parts {
     watched: Watched,
     left: usize,
+    /// A thread is in `__next__`.
+    executing: bool,
 }
 
 impl AsCompleted {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-#[pymethods]
-impl AsCompleted {
-    #[new]
-    fn new(futures: &Bound<'_, PySet>, timeout: Option<f64>) -> PyResult<Self> {
-        let py = futures.py();
-        let deadline = waits::deadline(timeout)?;
-        let mut watched = Watched::new();
-        for future in futures.iter() {
-            if let Err(error) = watched.add(future) {
-                watched.take_down(py);
-                return Err(error);
-            }
-        }
-        let total = watched.futures.len();
-        Ok(Self {
-            parts: Mutex::new(Parts { watched, left: total }),
-            deadline,
-            total,
-        })
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __len__(&self) -> usize {
-        self.parts().left
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    fn next(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         loop {
             let completions = {
                 let parts = self.parts();
@@ -322,18 +295,61 @@ impl AsCompleted {
                 .get_mut(number)
                 .and_then(Option::take);
             let Some(entry) = entry else { continue };
-            match settle(py, &completions, entry, number)? {
-                Ok(future) => {
-                    self.parts().left -= 1;
-                    return Ok(Some(future));
-                }
-                Err(entry) => {
-                    if let Some(place) = self.parts().watched.futures.get_mut(number) {
-                        *place = Some(entry);
-                    }
-                }
+            self.parts().left -= 1;
+            let entry = match settle(py, &completions, entry, number)? {
+                Ok(future) => return Ok(Some(future)),
+                Err(entry) => entry,
+            };
+            let mut parts = self.parts();
+            if let Some(place) = parts.watched.futures.get_mut(number) {
+                *place = Some(entry);
+                parts.left += 1;
             }
         }
+    }
+}
+
+#[pymethods]
+impl AsCompleted {
+    #[new]
+    fn new(futures: &Bound<'_, PySet>, timeout: Option<f64>) -> PyResult<Self> {
+        let py = futures.py();
+        let deadline = waits::deadline(timeout)?;
+        let mut watched = Watched::new();
+        for future in futures.iter() {
+            if let Err(error) = watched.add(future) {
+                watched.take_down(py);
+                return Err(error);
+            }
+        }
+        let total = watched.futures.len();
+        Ok(Self {
+            parts: Mutex::new(Parts {
+                watched,
+                left: total,
+                executing: false,
+            }),
+            deadline,
+            total,
+        })
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __len__(&self) -> usize {
+        self.parts().left
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if mem::replace(&mut self.parts().executing, true) {
+            // What the standard library's generator says; two who wait for the last future would wait for ever.
+            return Err(PyValueError::new_err("generator already executing"));
+        }
+        let outcome = self.next(py);
+        self.parts().executing = false;
+        outcome
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
