@@ -446,6 +446,14 @@ def test_map_takes_no_more_than_its_buffer_holds(pool: ThreadPoolExecutor) -> No
     assert len(taken) == 50
 
 
+def test_map_asks_for_lengths_only_to_show_progress(pool: ThreadPoolExecutor) -> None:
+    class Costly(list[int]):
+        def __len__(self) -> int:
+            raise LookupError("a query")
+
+    assert list(pool.map(abs, Costly([-1, 2]))) == [1, 2]
+
+
 def test_map_checks_its_buffersize(pool: ThreadPoolExecutor) -> None:
     with pytest.raises(TypeError, match="buffersize must be an integer or None"):
         pool.map(abs, [1], buffersize="3")  # type: ignore[arg-type]

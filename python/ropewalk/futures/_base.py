@@ -66,7 +66,7 @@ class Executor(concurrent.futures.Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         deadline = None if timeout is None else timeout + time.monotonic()
-        total = min((operator.length_hint(iterable, -1) for iterable in iterables), default=0)
+        total = _length(iterables) if progress else None
         calls = zip(*iterables)  # noqa: B905 - stops at the shortest, as the built-in map
         futures: deque[concurrent.futures.Future[T]] = deque()
         try:
@@ -93,7 +93,7 @@ class Executor(concurrent.futures.Executor):
                 for future in futures:
                     future.cancel()
 
-        return _with_progress(results(), None if total < 0 else total) if progress else results()
+        return _with_progress(results(), total) if progress else results()
 
 
 def _result_or_cancel(future: concurrent.futures.Future[T], deadline: float | None) -> T:
@@ -105,6 +105,11 @@ def _result_or_cancel(future: concurrent.futures.Future[T], deadline: float | No
     finally:
         # The exception that is raised refers to this frame, and the future to the exception.
         del future
+
+
+def _length(iterables: Iterable[Iterable[Any]]) -> int | None:
+    shortest = min((operator.length_hint(iterable, -1) for iterable in iterables), default=0)
+    return None if shortest < 0 else shortest
 
 
 def _with_progress(items: Iterator[T], total: int | None) -> Iterator[T]:
