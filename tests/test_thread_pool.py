@@ -356,3 +356,34 @@ def test_a_pool_begins_anew_in_the_child_of_a_fork() -> None:
         """
     )
     assert (outcome.stdout, outcome.stderr, outcome.returncode) == ("child True 8\nparent 1 16\n", "", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_the_child_of_a_fork_waits_for_no_lock_and_leaves_the_callbacks_to_the_parent() -> None:
+    outcome = run(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        parent = os.getpid()
+        pool = ThreadPoolExecutor(1)
+        opened, begun, held = (threading.Event() for _ in range(3))
+        pool.submit(lambda: (begun.set(), opened.wait()))
+        begun.wait()
+        queued = pool.submit(abs, -1)
+        queued.add_done_callback(lambda future: print("called", os.getpid() == parent, future.result(), flush=True))
+        def holds():
+            with queued._condition:
+                held.set()
+                opened.wait()
+        threading.Thread(target=holds).start()
+        held.wait()
+        pid = os.fork()
+        if pid == 0:
+            print("child", queued.cancelled(), queued._state, flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        opened.set()
+        """
+    )
+    expected = "child True CANCELLED_AND_NOTIFIED\ncalled True 1\n"
+    assert (outcome.stdout, outcome.stderr, outcome.returncode) == (expected, "", 0)

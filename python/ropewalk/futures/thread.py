@@ -30,7 +30,7 @@ class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.future
     waiting would be a deadlock.
 
     Calls that are queued when the interpreter exits are still made. In the child of a fork the pool starts anew,
-    without threads; the calls that were queued are cancelled there.
+    without threads; the calls that were queued are cancelled there, and their callbacks are left to the parent.
 
     >>> with ThreadPoolExecutor(max_workers=2, thread_name_prefix="flags") as pool:
     ...     pool.submit(pow, 2, 5).result()

@@ -242,6 +242,17 @@ impl Future {
         }
     }
 
+    /// Cancels the call in the child of a fork, where nothing will run it. Tells nobody: callbacks belong to the
+    /// parent, and threads that do not exist here may have held the locks of the condition and of those who wait.
+    pub(crate) fn cancel_in_child(slf: &Bound<'_, Self>) {
+        let this = slf.get();
+        if this.machine.cancel().is_ok() {
+            let _ = this.machine.start();
+            let parents = mem::take(&mut *this.parts());
+            drop(parents);
+        }
+    }
+
     fn outcome(&self, py: Python<'_>) -> Option<Outcome> {
         if let Some(in_pool) = self.in_pool.get()
             && self.parts().outcome.is_none()

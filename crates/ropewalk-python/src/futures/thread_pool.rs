@@ -231,14 +231,16 @@ impl ThreadPoolExecutor {
     }
 
     /// Begin anew in the child of a fork, where no thread of the pool exists; the parent's queued calls are cancelled.
-    fn _after_fork(&self, py: Python<'_>, max_workers: usize, max_pending: Option<usize>) -> PyResult<()> {
+    fn _after_fork(&self, py: Python<'_>, max_workers: usize, max_pending: Option<usize>) {
         let parents = self.replace(max_workers, max_pending.unwrap_or(usize::MAX));
         // A thread of the parent may have held its lock at the moment of the fork; then nobody can look inside any more.
         if parents.queue.is_locked() {
             mem::forget(parents);
-            return Ok(());
+            return;
         }
-        parents.end_queued(py, None)
+        for job in parents.queue.drain() {
+            Future::cancel_in_child(job.future.bind(py));
+        }
     }
 
     /// Why the pool is broken, or False.
