@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import gc
+import logging
 import os
 import queue
 import subprocess
@@ -151,6 +152,84 @@ def test_the_initializer_runs_once_in_each_thread() -> None:
         assert {pool.submit(lambda: local.word).result() for _ in range(20)} == {"ready"}
 
 
+def test_initargs_may_be_any_iterable() -> None:
+    words: list[str] = []
+    with ThreadPoolExecutor(1, initializer=words.append, initargs=["ready"]) as pool:
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+    assert words == ["ready"]
+    pool = ThreadPoolExecutor(1, initializer=words.append, initargs=5)  # type: ignore[arg-type]
+    with pool, pytest.raises(BrokenThreadPool):
+        pool.submit(abs, -1).result(PATIENCE)
+
+
+def test_a_failing_initializer_breaks_the_pool_even_if_it_cannot_be_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise LookupError("no log")
+
+    monkeypatch.setattr(logging.getLogger("concurrent.futures"), "critical", fails)
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with ThreadPoolExecutor(1, initializer=fails) as pool, pytest.raises(BrokenThreadPool):
+        pool.submit(abs, -1).result(PATIENCE)
+    assert [type(report.exc_value) for report in unraisable] == [LookupError]
+
+
+@pytest.mark.parametrize("workers_before", [0, 1])
+def test_a_submit_interrupted_while_it_starts_a_thread_leaves_the_pool_whole(
+    monkeypatch: pytest.MonkeyPatch, workers_before: int
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        opened = threading.Event()
+        for _ in range(workers_before):
+            begun = threading.Event()
+            pool.submit(lambda begun=begun: (begun.set(), opened.wait(PATIENCE)))
+            assert begun.wait(PATIENCE)
+
+        class Interrupted(threading.Thread):
+            def start(self) -> None:
+                super().start()
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "Thread", Interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pool.submit(abs, -1)
+        assert pool.submit(abs, -2).result(PATIENCE) == 2
+        assert pool.submit(abs, -3).result(PATIENCE) == 3
+        opened.set()
+
+
+def test_a_pool_that_gets_no_thread_says_so_and_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
+    class None_(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "Thread", None_)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                pool.submit(abs, -1)
+        assert pool.submit(abs, -2).result(PATIENCE) == 2
+
+
+def test_a_submit_inside_a_submit_that_starts_a_thread_does_not_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a signal handler does that submits.
+    with ThreadPoolExecutor(2) as pool:
+        inner: list[Any] = []
+
+        class Nested(threading.Thread):
+            def start(self) -> None:
+                if not inner:
+                    inner.append(None)
+                    inner[0] = pool.submit(abs, -1)
+                super().start()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "Thread", Nested)
+            assert pool.submit(abs, -2).result(PATIENCE) == 2
+        assert inner[0].result(PATIENCE) == 1
+
+
 def test_shutdown_waits_for_a_thread_that_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = ThreadPoolExecutor(1)
     ran: list[int] = []
@@ -175,6 +254,19 @@ def test_shutdown_waits_for_a_thread_that_is_being_started(monkeypatch: pytest.M
     shutdown.join(PATIENCE)
     submitter.join(PATIENCE)
     assert seen == [[1]]
+
+
+def test_cancelling_what_is_queued_passes_over_futures_that_were_meddled_with() -> None:
+    pool = ThreadPoolExecutor(1)
+    opened, begun = threading.Event(), threading.Event()
+    pool.submit(lambda: (begun.set(), opened.wait(PATIENCE)))
+    assert begun.wait(PATIENCE)
+    queued = [pool.submit(abs, -1) for _ in range(3)]
+    queued[0].set_result(7)
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert queued[0].result() == 7
+    assert all(future.cancelled() for future in queued[1:])
+    opened.set()
 
 
 def test_a_bounded_pool_makes_its_submitter_wait() -> None:
@@ -293,6 +385,22 @@ def test_submitting_while_the_interpreter_exits_is_an_error() -> None:
                     print(error)
                     break
         pool.submit(late)
+        """
+    )
+    assert outcome.stdout == "cannot schedule new futures after interpreter shutdown\n"
+    assert (outcome.stderr, outcome.returncode) == ("", 0)
+
+
+def test_a_pool_made_after_the_interpreter_began_to_exit_accepts_nothing() -> None:
+    outcome = run(
+        """
+        import atexit
+        def late():
+            try:
+                ThreadPoolExecutor(1).submit(abs, -1)
+            except RuntimeError as error:
+                print(error)
+        atexit.register(late)
         """
     )
     assert outcome.stdout == "cannot schedule new futures after interpreter shutdown\n"

@@ -15,7 +15,10 @@ from ropewalk.futures._base import Executor
 # 3.13 counts the processors that this process may use.
 _cpu_count: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)
 
-# What lives when the interpreter exits, and what a forked child begins anew with.
+# What lives when the interpreter exits, and what a forked child begins anew with. Additions happen under the lock, so
+# that the interpreter's exit sees all of them; it is reentrant because a signal handler may make a pool, too.
+_lock = threading.RLock()
+_exiting = False
 _pools: "weakref.WeakSet[ThreadPoolExecutor]" = weakref.WeakSet()
 _queues: "weakref.WeakKeyDictionary[threading.Thread, _native.WorkQueue]" = weakref.WeakKeyDictionary()
 
@@ -62,12 +65,14 @@ class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.future
         self._initializer = initializer
         self._initargs = initargs
         self._threads: set[threading.Thread] = set()
-        self._thread_lock = threading.Lock()
+        self._thread_lock = threading.RLock()
         self._set_up(max_workers, max_pending)
-        _pools.add(self)
+        with _lock:
+            _pools.add(self)
+            if _exiting:
+                self._work_queue.close_at_exit()
 
-    def _start_thread(self) -> None:
-        queue = self._work_queue
+    def _start_thread(self, queue: _native.WorkQueue) -> None:
         with self._thread_lock:
             thread = threading.Thread(
                 name=f"{self._thread_name_prefix}_{len(self._threads)}",
@@ -76,7 +81,8 @@ class ThreadPoolExecutor(_native.ThreadPoolExecutor, Executor, concurrent.future
             )
             thread.start()
             self._threads.add(thread)
-            _queues[thread] = queue
+            with _lock:
+                _queues[thread] = queue
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls; with `wait`, return when all threads have ended.
@@ -95,8 +101,11 @@ def _breathe() -> None:
 
 
 def _at_exit() -> None:
-    threads = list(_queues.items())
-    for pool in list(_pools):
+    global _exiting
+    with _lock:
+        _exiting = True
+        threads, pools = list(_queues.items()), list(_pools)
+    for pool in pools:
         pool._work_queue.close_at_exit()
     for _, queue in threads:
         queue.close_at_exit()
@@ -105,10 +114,12 @@ def _at_exit() -> None:
 
 
 def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
     _queues.clear()
     for pool in list(_pools):
         pool._threads = set()
-        pool._thread_lock = threading.Lock()
+        pool._thread_lock = threading.RLock()
         pool._after_fork(pool._max_workers, pool._max_pending)
 
 

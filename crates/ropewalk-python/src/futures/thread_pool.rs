@@ -5,13 +5,15 @@
 
 use std::cell::Cell;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use ropewalk::futures::State;
 use ropewalk::futures::thread_pool::{Queue, Refused};
 
 use super::future::{Future, Outcome};
@@ -85,21 +87,30 @@ impl Shared {
         }
     }
 
-    /// Ends what is queued with an exception, or by cancelling it.
+    /// Ends all that is queued with an exception, or by cancelling it; then raises what the first to object raised.
     fn end_queued(&self, py: Python<'_>, exception: Option<&dyn Fn() -> PyErr>) -> PyResult<()> {
+        let mut ended = Ok(());
         for job in self.queue.drain() {
-            let future = job.future.bind(py);
-            match exception {
-                None => {
-                    future.call_method0("cancel")?;
-                    // Takes notice, or `wait` would wait for a worker to do so.
+            ended = ended.and(Self::end(job.future.bind(py), exception));
+        }
+        ended
+    }
+
+    fn end(future: &Bound<'_, Future>, exception: Option<&dyn Fn() -> PyErr>) -> PyResult<()> {
+        let py = future.py();
+        match exception {
+            None => {
+                let cancelled = future.call_method0("cancel");
+                // Takes notice, or `wait` would wait for a worker to do so.
+                if future.get().machine().state() == State::Cancelled {
                     Future::start(future)?;
                 }
-                Some(exception) => {
-                    if Future::start(future)? {
-                        let error = exception().into_value(py).into_any();
-                        Future::finish(future, Outcome::Exception(error))?;
-                    }
+                cancelled?;
+            }
+            Some(exception) => {
+                if Future::start(future)? {
+                    let error = exception().into_value(py).into_any();
+                    Future::finish(future, Outcome::Exception(error))?;
                 }
             }
         }
@@ -110,18 +121,17 @@ impl Shared {
         &self,
         py: Python<'_>,
         initializer: &Bound<'_, PyAny>,
-        initargs: &Bound<'_, PyTuple>,
+        initargs: &Bound<'_, PyAny>,
         breathe: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         POOL.set(self);
         let mut worker = self.queue.worker();
         if !initializer.is_none()
-            && let Err(error) = initializer.call1(initargs)
+            && let Err(error) = initialize(initializer, initargs)
         {
-            let logger = py.import("concurrent.futures._base")?.getattr("LOGGER")?;
-            let kwargs = PyDict::new(py);
-            kwargs.set_item("exc_info", error.value(py))?;
-            logger.call_method("critical", ("Exception in initializer:",), Some(&kwargs))?;
+            if let Err(failure) = log_failed_initializer(py, &error) {
+                failure.write_unraisable(py, Some(initializer));
+            }
             *self.refusal() = Some(Refusal::Broken);
             self.queue.close();
             return self.end_queued(py, Some(&|| BrokenThreadPool::new_err(BROKEN)));
@@ -154,9 +164,41 @@ impl Shared {
     }
 }
 
+fn initialize(initializer: &Bound<'_, PyAny>, initargs: &Bound<'_, PyAny>) -> PyResult<()> {
+    let args = initargs.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    initializer.call1(PyTuple::new(initializer.py(), args)?)?;
+    Ok(())
+}
+
+fn log_failed_initializer(py: Python<'_>, error: &PyErr) -> PyResult<()> {
+    let logger = py.import("concurrent.futures._base")?.getattr("LOGGER")?;
+    let kwargs = PyDict::new(py);
+    kwargs.set_item("exc_info", error.value(py))?;
+    logger.call_method("critical", ("Exception in initializer:",), Some(&kwargs))?;
+    Ok(())
+}
+
 /// What the threads of a pool share. Keeps neither the pool nor its futures' users alive.
 #[pyclass(module = "ropewalk._native", frozen)]
-pub(crate) struct WorkQueue(Arc<Shared>);
+pub(crate) struct WorkQueue {
+    shared: Arc<Shared>,
+    /// Whether a thread has come to work here, or its starter has given up the thread: whoever is first.
+    claimed: AtomicBool,
+}
+
+impl WorkQueue {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            claimed: AtomicBool::new(false),
+        }
+    }
+
+    /// True for the first who asks. Relaxed: both sides hold the GIL.
+    fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::Relaxed)
+    }
+}
 
 #[pymethods]
 impl WorkQueue {
@@ -167,21 +209,25 @@ impl WorkQueue {
         &self,
         py: Python<'_>,
         initializer: Bound<'_, PyAny>,
-        initargs: Bound<'_, PyTuple>,
+        initargs: Bound<'_, PyAny>,
         breathe: Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.0.work(py, &initializer, &initargs, &breathe)
+        if self.claim() {
+            self.shared.work(py, &initializer, &initargs, &breathe)
+        } else {
+            Ok(())
+        }
     }
 
     /// Accept no more calls because the interpreter exits.
     fn close_at_exit(&self) {
-        *self.0.refusal() = Some(Refusal::InterpreterExit);
-        self.0.queue.close();
+        *self.shared.refusal() = Some(Refusal::InterpreterExit);
+        self.shared.queue.close();
     }
 
     /// Return the number of calls that wait for a thread.
     fn qsize(&self) -> usize {
-        self.0.queue.len()
+        self.shared.queue.len()
     }
 }
 
@@ -255,7 +301,7 @@ impl ThreadPoolExecutor {
     /// What worker threads work on.
     #[getter]
     fn _work_queue(&self) -> WorkQueue {
-        WorkQueue(self.shared())
+        WorkQueue::new(self.shared())
     }
 
     /// Have `fn(*args, **kwargs)` called by a thread of the pool and return its future.
@@ -288,13 +334,19 @@ impl ThreadPoolExecutor {
             }
             waits::wait(py, || shared.queue.wait_for_room(None))?;
         };
-        // Where the system has no more threads those that run make do; without any, nothing would ever run.
-        if start
-            && let Err(error) = slf.call_method0("_start_thread")
-            && !shared.queue.not_started()
-        {
-            shared.end_queued(py, None)?;
-            return Err(error);
+        if start {
+            let place = Bound::new(py, WorkQueue::new(shared.clone()))?;
+            if let Err(error) = slf.call_method1("_start_thread", (&place,)) {
+                // Where the system has no more threads those that run make do; without any, nothing would ever run.
+                // A thread whose start was interrupted may run all the same.
+                let stranded = place.get().claim() && !shared.queue.not_started();
+                if stranded {
+                    shared.end_queued(py, None)?;
+                }
+                if stranded || !error.is_instance_of::<PyException>(py) {
+                    return Err(error);
+                }
+            }
         }
         Ok(future)
     }
