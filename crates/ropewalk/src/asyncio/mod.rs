@@ -6,10 +6,11 @@
 //! | | |
 //! |---|---|
 //! | run | [`run`], [`Runner`], [`EventLoop`], [`Remote`], [`get_running_loop`] |
-//! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`current_task`], [`all_tasks`] |
+//! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`Future`], [`current_task`], [`all_tasks`] |
 //! | failures | [`Result`], [`Error`], [`Cancelled`], [`cancellable`] |
 //! | together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`] |
 //! | time | [`sleep`], [`timeout`], [`timeout_at`], [`wait_for`]; [`shield`] |
+//! | between tasks | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`], [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
 //! | threads | [`to_thread`], [`wrap_future`], [`Remote::run_coroutine_threadsafe`] |
 //! | tests | [`testing`] |
 //! | beneath | [`engine`], the loop without a language: the crate's own tasks and Python's handles both run on it |
@@ -17,21 +18,35 @@
 pub mod engine;
 
 #[cfg(not(loom))]
+mod barrier;
+#[cfg(not(loom))]
 mod cancel;
 #[cfg(not(loom))]
 mod completions;
+#[cfg(not(loom))]
+mod condition;
 #[cfg(not(loom))]
 mod current;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+mod event;
+#[cfg(not(loom))]
 mod event_loop;
+#[cfg(not(loom))]
+mod future;
 #[cfg(not(loom))]
 mod gather;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
+mod lock;
+#[cfg(not(loom))]
+mod queue;
+#[cfg(not(loom))]
 mod runner;
+#[cfg(not(loom))]
+mod semaphore;
 #[cfg(not(loom))]
 mod shield;
 #[cfg(not(loom))]
@@ -47,17 +62,28 @@ mod threads;
 #[cfg(not(loom))]
 mod timeouts;
 #[cfg(not(loom))]
+mod waiters;
+#[cfg(not(loom))]
 mod waiting;
 
 #[cfg(not(loom))]
 pub use self::{
+    barrier::{Barrier, BrokenBarrier},
     cancel::{Cancellable, cancellable},
+    condition::{Condition, ConditionGuard},
     current::{all_tasks, current_task, get_running_loop},
     error::{Cancelled, Error, Result},
+    event::Event,
     event_loop::{EventLoop, ExceptionContext, Remote},
+    future::Future,
     gather::{Gather, GatherOutcomes, Gatherable, gather},
     handle::{Handle, TimerHandle},
+    lock::{Lock, LockGuard},
+    queue::{
+        AnyQueue, GetNowaitError, LifoQueue, Order, PriorityQueue, PutNowaitError, Queue, QueueShutDown,
+    },
     runner::{Runner, create_task, run},
+    semaphore::{BoundedSemaphore, Permit, Semaphore},
     shield::shield,
     sleep::{Sleep, sleep},
     task::{AnyTask, Task},

@@ -7,10 +7,17 @@ use std::time::Duration;
 
 use crate::asyncio::{self, Result, Runner, testing};
 
+mod barrier;
 mod cancel;
+mod condition;
+mod event;
 mod event_loop;
+mod future;
 mod gather;
+mod lock;
+mod queue;
 mod runner;
+mod semaphore;
 mod shield;
 mod sleep;
 mod task;
