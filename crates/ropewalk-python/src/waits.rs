@@ -24,16 +24,28 @@ pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
     Ok(duration(timeout)?.and_then(|duration| Instant::now().checked_add(duration)))
 }
 
-/// Waits without the GIL until `wait` has got what it waits for (true) or is out of time (false).
+/// How long a wait goes on at first. The kernel reports no signal that came just before a thread fell asleep, so each
+/// long wait looks for signals once by itself.
+const FIRST_SLEEP: Duration = Duration::from_millis(20);
+
+/// Waits without the GIL until `wait`, which is given a deadline, has got what it waits for (true) or the time is over
+/// (false).
 ///
 /// # Errors
 /// What a signal handler raised, KeyboardInterrupt as a rule.
-pub(crate) fn wait(py: Python<'_>, mut wait: impl FnMut() -> Wake + Send) -> PyResult<bool> {
+pub(crate) fn wait(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    mut wait: impl FnMut(Option<Instant>) -> Wake + Send,
+) -> PyResult<bool> {
+    let first = Instant::now() + FIRST_SLEEP;
+    let mut until = Some(deadline.map_or(first, |deadline| deadline.min(first)));
     loop {
-        match py.detach(&mut wait) {
+        match py.detach(|| wait(until)) {
             Wake::Woken => return Ok(true),
-            Wake::TimedOut => return Ok(false),
-            Wake::Interrupted => py.check_signals()?,
+            Wake::TimedOut if until == deadline => return Ok(false),
+            Wake::TimedOut | Wake::Interrupted => py.check_signals()?,
         }
+        until = deadline;
     }
 }

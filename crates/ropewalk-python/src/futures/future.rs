@@ -279,8 +279,8 @@ impl Future {
         if !self.machine().is_done() {
             let deadline = waits::deadline(timeout)?;
             let in_time = match self.in_pool.get() {
-                Some(in_pool) => waits::wait(py, || in_pool.wait(deadline))?,
-                None => waits::wait(py, || self.machine.wait(deadline))?,
+                Some(in_pool) => waits::wait(py, deadline, |until| in_pool.wait(until))?,
+                None => waits::wait(py, deadline, |until| self.machine.wait(until))?,
             };
             if !in_time {
                 return Err(TimeoutError::new_err(()));

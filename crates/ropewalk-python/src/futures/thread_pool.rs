@@ -332,7 +332,7 @@ impl ThreadPoolExecutor {
                 }
                 Err(Refused::Full(back)) => job = back,
             }
-            waits::wait(py, || shared.queue.wait_for_room(None))?;
+            waits::wait(py, None, |until| shared.queue.wait_for_room(until))?;
         };
         if start {
             let place = Bound::new(py, WorkQueue::new(shared.clone()))?;
@@ -366,7 +366,7 @@ impl ThreadPoolExecutor {
     fn _wait_for_threads(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.shared();
         if POOL.get() != Arc::as_ptr(&shared) {
-            waits::wait(py, || shared.queue.wait_for_workers())?;
+            waits::wait(py, None, |until| shared.queue.wait_for_workers(until))?;
         }
         Ok(())
     }

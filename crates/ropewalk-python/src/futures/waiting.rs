@@ -238,7 +238,7 @@ fn failed(future: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// The next number, or None when the time is over.
 fn next(py: Python<'_>, completions: &Completions, deadline: Option<Instant>) -> PyResult<Option<usize>> {
     let mut number = None;
-    waits::wait(py, || match completions.next(deadline) {
+    waits::wait(py, deadline, |until| match completions.next(until) {
         Ok(next) => {
             number = Some(next);
             Wake::Woken

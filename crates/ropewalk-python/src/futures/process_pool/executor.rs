@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::import_exception;
@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyFunction, PyList, PyTuple};
 use ropewalk::futures::process_pool::{Config, Definition, Job, Limits, Message, Pool, Refused, Signal};
+use ropewalk::park::Wake;
 
 use super::super::future::Future;
 use super::call::{Call, InPool};
@@ -120,7 +121,7 @@ impl Parts {
             match self.pool.submit(job.clone()) {
                 Ok(()) => return Ok(future),
                 Err(Refused::Full) => {
-                    waits::wait(py, || self.pool.wait_for_room(None))?;
+                    waits::wait(py, None, |until| self.pool.wait_for_room(until))?;
                 }
                 Err(error) => return Err(refused(error)),
             }
@@ -241,14 +242,12 @@ impl ProcessPoolExecutor {
         let deadline = waits::deadline(timeout)?;
         pool.warm_up().map_err(refused)?;
         let mut outcome = Ok(false);
-        let in_time = waits::wait(py, || {
-            outcome = pool.wait_until_ready(deadline);
+        let in_time = waits::wait(py, deadline, |until| {
+            outcome = pool.wait_until_ready(until);
             match outcome {
-                Ok(false) if deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline) => {
-                    ropewalk::park::Wake::TimedOut
-                }
-                Ok(false) => ropewalk::park::Wake::Interrupted,
-                _ => ropewalk::park::Wake::Woken,
+                Ok(false) if until.is_some_and(|until| Instant::now() >= until) => Wake::TimedOut,
+                Ok(false) => Wake::Interrupted,
+                _ => Wake::Woken,
             }
         })?;
         let ready = outcome.map_err(refused)?;
@@ -263,7 +262,7 @@ impl ProcessPoolExecutor {
         parts.pool.shutdown(cancel_futures);
         if wait {
             while !parts.pool.has_ended() {
-                waits::wait(py, || parts.pool.wait_for_end(None))?;
+                waits::wait(py, None, |until| parts.pool.wait_for_end(until))?;
             }
         }
         parts.notifier.close();

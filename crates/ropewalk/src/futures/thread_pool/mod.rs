@@ -177,7 +177,7 @@ impl Executor for ThreadPoolExecutor {
         }
         if wait && POOL.get() != Arc::as_ptr(&self.shared) {
             // Also for threads that somebody else joins at this moment, or is about to start.
-            while self.shared.queue.wait_for_workers() != Wake::Woken {}
+            while self.shared.queue.wait_for_workers(None) != Wake::Woken {}
             let threads = std::mem::take(&mut lock(&self.threads).running);
             for thread in threads {
                 // A worker catches what its calls panic with.

@@ -143,7 +143,7 @@ impl<J> Queue<J> {
     }
 
     /// Waits until all workers have left, those being started included; once the queue is closed no more come.
-    pub fn wait_for_workers(&self) -> Wake {
+    pub fn wait_for_workers(&self, deadline: Option<Instant>) -> Wake {
         loop {
             let inner = lock(&self.inner);
             if inner.threads == 0 {
@@ -151,8 +151,9 @@ impl<J> Queue<J> {
             }
             let seen = self.left.load(Ordering::Relaxed);
             drop(inner);
-            if self.left.wait(seen, None) == Wake::Interrupted {
-                return Wake::Interrupted;
+            let wake = self.left.wait(seen, deadline);
+            if wake != Wake::Woken {
+                return wake;
             }
         }
     }
@@ -475,7 +476,7 @@ mod models {
             let other = queue.clone();
             let worker = thread::spawn(move || run(&other));
             queue.close();
-            assert_eq!(queue.wait_for_workers(), Wake::Woken);
+            assert_eq!(queue.wait_for_workers(None), Wake::Woken);
             assert_eq!((queue.threads(), queue.len()), (0, 0));
             assert_eq!(worker.join().expect("worker"), 1);
         });
