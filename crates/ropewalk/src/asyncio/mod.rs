@@ -11,6 +11,7 @@
 //! | together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`] |
 //! | time | [`sleep`], [`timeout`], [`timeout_at`], [`wait_for`]; [`shield`] |
 //! | between tasks | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`], [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
+//! | sockets | [`net`] |
 //! | threads | [`to_thread`], [`wrap_future`], [`Remote::run_coroutine_threadsafe`] |
 //! | tests | [`testing`] |
 //! | beneath | [`engine`], the loop without a language: the crate's own tasks and Python's handles both run on it |
@@ -42,6 +43,8 @@ mod handle;
 #[cfg(not(loom))]
 mod lock;
 #[cfg(not(loom))]
+pub mod net;
+#[cfg(not(loom))]
 mod queue;
 #[cfg(not(loom))]
 mod runner;
@@ -51,6 +54,8 @@ mod semaphore;
 mod shield;
 #[cfg(not(loom))]
 mod sleep;
+#[cfg(not(loom))]
+mod source;
 #[cfg(not(loom))]
 mod task;
 #[cfg(not(loom))]

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{EventLoop, ExceptionContext};
-use crate::asyncio::engine::{self, Clock, Host, Nanos, Remote};
+use crate::asyncio::engine::{self, Clock, Host, Interest, Nanos, Readiness, Remote, Trigger};
 use crate::asyncio::error::{Error, Result};
 use crate::asyncio::handle::{Call, Scheduled};
+use crate::asyncio::source::{Callbacks, Repeated, Source};
 use crate::asyncio::task::{AnyTask, Run};
 use crate::asyncio::testing::Shuffle;
 use crate::futures::{Executor, Future, ThreadPoolExecutor};
@@ -33,7 +35,7 @@ pub(in crate::asyncio) struct Tasks;
 impl Host for Tasks {
     type Entry = Entry;
     type Mail = Mail;
-    type Source = ();
+    type Source = Source;
 
     fn receive(mail: Mail) -> Entry {
         match mail {
@@ -183,6 +185,72 @@ impl Inner {
         Ok(executor.submit(call)?)
     }
 
+    fn next_event(engine: &mut Engine) -> Option<(Source, Readiness)> {
+        let event = engine.next_event()?;
+        Some((engine.reactor.source(event.fd)?.clone(), event.readiness))
+    }
+
+    pub(in crate::asyncio) fn register(
+        &self,
+        fd: BorrowedFd<'_>,
+        interest: Interest,
+        trigger: Trigger,
+        source: Source,
+    ) -> io::Result<()> {
+        match self.engine(|engine| engine.reactor.register(fd, interest, trigger, source)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err((error, _))) => Err(error),
+            None => Err(io::Error::other("the event loop is closed")),
+        }
+    }
+
+    /// The source comes back, to be dropped outside the engine.
+    pub(in crate::asyncio) fn deregister(&self, fd: RawFd) -> Option<Source> {
+        self.engine(|engine| engine.reactor.deregister(fd)).flatten()
+    }
+
+    /// Changes the callbacks of a descriptor; says whether `change` found one there before.
+    pub(super) fn change_callbacks(
+        &self,
+        fd: BorrowedFd<'_>,
+        change: impl FnOnce(&mut Callbacks) -> Option<Repeated>,
+    ) -> Result<bool> {
+        let number = fd.as_raw_fd();
+        let before = self
+            .engine(|engine| engine.reactor.source(number).cloned())
+            .flatten();
+        let known = before.is_some();
+        let mut callbacks = match before {
+            Some(Source::Tasks(_)) => {
+                return Err(Error::misuse(
+                    "the descriptor is a stream's or socket's of this loop: await that",
+                ));
+            }
+            Some(Source::Callbacks(callbacks)) => callbacks,
+            None => Callbacks::default(),
+        };
+        let old = change(&mut callbacks);
+        let interest = callbacks.interest();
+        if interest == Interest::default() {
+            drop(self.deregister(number));
+        } else if known {
+            let source = Source::Callbacks(callbacks);
+            let replaced = self.engine(|engine| {
+                engine.reactor.modify(fd, interest)?;
+                Ok::<_, io::Error>(
+                    engine
+                        .reactor
+                        .source_mut(number)
+                        .map(|place| std::mem::replace(place, source)),
+                )
+            });
+            drop(replaced.transpose()?);
+        } else {
+            self.register(fd, interest, Trigger::Level, Source::Callbacks(callbacks))?;
+        }
+        Ok(old.is_some())
+    }
+
     pub(super) fn start(&self) {
         self.engine(Engine::start);
     }
@@ -193,6 +261,9 @@ impl Inner {
         if let Some(wait) = self.engine(|engine| engine.wait(may_block)).flatten() {
             let woken = wait.block();
             self.engine(|engine| engine.woke(woken)).transpose()?;
+            while let Some((source, readiness)) = self.engine(Self::next_event).flatten() {
+                source.tell(self, readiness);
+            }
         }
         let ready = self.engine(|engine| {
             engine.expire();
@@ -265,10 +336,12 @@ impl Inner {
         };
         let mut left: Vec<_> = engine.timers.take().collect();
         left.extend(std::iter::from_fn(|| engine.pop()));
+        let sources: Vec<_> = engine.reactor.take().collect();
         // A closure's destructor may panic as well; it has been reported by the hook.
         for entry in left {
             drop(panic::catch_unwind(AssertUnwindSafe(|| drop(entry))));
         }
+        drop(panic::catch_unwind(AssertUnwindSafe(|| drop(sources))));
     }
 }
 

@@ -3,9 +3,10 @@
 mod inner;
 mod remote;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::current::{self, LoopGuard};
 use super::engine::Clock;
 use super::error::{Error, Result};
 use super::handle::{Call, Handle, TimerHandle};
+use super::source::Callbacks;
 use super::task::{self, AnyTask, Task};
 use crate::futures;
 
@@ -237,6 +239,45 @@ impl EventLoop {
     /// A way into the loop from any thread.
     pub fn remote(&self) -> Remote {
         Remote::new(self.0.remote.clone())
+    }
+
+    /// Has `callback` called in each turn in which `fd` is ready to be read, until [`remove_reader`](EventLoop::remove_reader); replaces
+    /// one that is there. To be removed before the descriptor is closed.
+    ///
+    /// # Errors
+    /// The descriptor cannot be polled, such as that of a plain file. One that [`is_misuse`](Error::is_misuse) if a stream of this loop owns it.
+    pub fn add_reader(&self, fd: impl AsFd, callback: impl FnMut() + 'static) -> Result<()> {
+        let callback = Rc::new(RefCell::new(callback));
+        let change = |callbacks: &mut Callbacks| callbacks.reader.replace(callback);
+        self.0.change_callbacks(fd.as_fd(), change).map(drop)
+    }
+
+    /// As [`add_reader`](EventLoop::add_reader), for a descriptor that is ready to be written.
+    ///
+    /// # Errors
+    /// As [`add_reader`](EventLoop::add_reader).
+    pub fn add_writer(&self, fd: impl AsFd, callback: impl FnMut() + 'static) -> Result<()> {
+        let callback = Rc::new(RefCell::new(callback));
+        let change = |callbacks: &mut Callbacks| callbacks.writer.replace(callback);
+        self.0.change_callbacks(fd.as_fd(), change).map(drop)
+    }
+
+    /// Takes the callback of [`add_reader`](EventLoop::add_reader) away; says whether there was one.
+    ///
+    /// # Errors
+    /// As [`add_reader`](EventLoop::add_reader).
+    pub fn remove_reader(&self, fd: impl AsFd) -> Result<bool> {
+        self.0
+            .change_callbacks(fd.as_fd(), |callbacks| callbacks.reader.take())
+    }
+
+    /// Takes the callback of [`add_writer`](EventLoop::add_writer) away; says whether there was one.
+    ///
+    /// # Errors
+    /// As [`add_reader`](EventLoop::add_reader).
+    pub fn remove_writer(&self, fd: impl AsFd) -> Result<bool> {
+        self.0
+            .change_callbacks(fd.as_fd(), |callbacks| callbacks.writer.take())
     }
 
     /// Debug mode: what holds the loop up for [`slow_callback_duration`](EventLoop::set_slow_callback_duration) is told to the

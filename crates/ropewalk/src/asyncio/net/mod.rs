@@ -1,0 +1,40 @@
+//! Sockets: TCP, Unix and UDP, and names of hosts.
+//!
+//! Each belongs to the loop on which it was made. Operations are await points: a cancellation comes out of them as an
+//! [`io::Error`](std::io::Error) made of [`Cancelled`](super::Cancelled), before any byte is lost. Several tasks may use one
+//! socket, by reference.
+//!
+//! ```
+//! use ropewalk::asyncio::{self, net};
+//!
+//! asyncio::run(async {
+//!     let listener = net::TcpListener::bind("127.0.0.1:0".parse()?)?;
+//!     let address = listener.local_addr()?;
+//!     let server = asyncio::create_task(async move {
+//!         let (stream, _peer) = listener.accept().await?;
+//!         let mut question = [0; 5];
+//!         stream.read_exact(&mut question).await?;
+//!         stream.write_all(b"world").await?;
+//!         Ok(question)
+//!     });
+//!     let stream = net::TcpStream::connect(address).await?;
+//!     stream.write_all(b"hello").await?;
+//!     let mut answer = [0; 5];
+//!     stream.read_exact(&mut answer).await?;
+//!     assert_eq!((&server.await?, &answer), (b"hello", b"world"));
+//!     Ok(())
+//! })
+//! # .unwrap();
+//! ```
+
+mod dns;
+mod stream;
+mod tcp;
+mod udp;
+mod unix;
+
+pub use dns::getaddrinfo;
+pub use stream::{Listener, Stream};
+pub use tcp::{TcpListener, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{UnixListener, UnixStream};

@@ -1,0 +1,186 @@
+//! Descriptors that tasks and callbacks wait for.
+//!
+//! A descriptor of a task is registered once, for both directions, and told at each change (edge-triggered): an operation is
+//! tried first, and a wait begins when it would block. A descriptor of a callback is told as long as it is ready.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+
+use super::current;
+use super::engine::{Interest, Readiness, Trigger};
+use super::event_loop::{Inner, expect_loop};
+use super::handle::{Call, Scheduled};
+
+/// Who waits for a descriptor.
+#[derive(Clone)]
+pub(super) enum Source {
+    Tasks(Rc<Waits>),
+    Callbacks(Callbacks),
+}
+
+/// What `add_reader` and `add_writer` were given.
+#[derive(Clone, Default)]
+pub(super) struct Callbacks {
+    pub(super) reader: Option<Repeated>,
+    pub(super) writer: Option<Repeated>,
+}
+
+pub(super) type Repeated = Rc<RefCell<dyn FnMut()>>;
+
+impl Callbacks {
+    pub(super) fn interest(&self) -> Interest {
+        Interest {
+            readable: self.reader.is_some(),
+            writable: self.writer.is_some(),
+        }
+    }
+}
+
+/// The two directions of a descriptor.
+#[derive(Default)]
+pub(super) struct Waits {
+    read: Direction,
+    write: Direction,
+}
+
+#[derive(Default)]
+struct Direction {
+    /// The last try would have blocked, and nothing has been told since.
+    blocked: Cell<bool>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Direction {
+    fn wake(&self) {
+        self.blocked.set(false);
+        let wakers = self.wakers.take();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn wait(&self, cx: &Context<'_>) {
+        let mut wakers = self.wakers.borrow_mut();
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+    }
+}
+
+impl Source {
+    /// Tells who waits that the descriptor is ready. The engine is not borrowed here.
+    pub(super) fn tell(self, inner: &Inner, readiness: Readiness) {
+        match self {
+            Source::Tasks(waits) => {
+                if readiness.readable {
+                    waits.read.wake();
+                }
+                if readiness.writable {
+                    waits.write.wake();
+                }
+            }
+            Source::Callbacks(callbacks) => {
+                let reader = callbacks.reader.filter(|_| readiness.readable);
+                let writer = callbacks.writer.filter(|_| readiness.writable);
+                for callback in [reader, writer].into_iter().flatten() {
+                    let call = Call::Function(Box::new(move || (callback.borrow_mut())()));
+                    let _: Rc<Scheduled> = inner.call_soon(call);
+                }
+            }
+        }
+    }
+}
+
+/// A direction of a descriptor.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    Read,
+    Write,
+}
+
+/// A descriptor, not blocking, that tasks of one loop wait for.
+pub(super) struct Io<T: AsFd> {
+    waits: Rc<Waits>,
+    /// Weak, since tasks of the loop own descriptors.
+    inner: Weak<Inner>,
+    loop_id: u64,
+    /// Taken by `drop` alone.
+    inside: Option<T>,
+}
+
+impl<T: AsFd> Io<T> {
+    /// Registers a descriptor that does not block with the running loop.
+    ///
+    /// # Errors
+    /// The system's; outside a loop.
+    pub(super) fn new(inside: T) -> io::Result<Self> {
+        let waits = Rc::<Waits>::default();
+        let both = Interest {
+            readable: true,
+            writable: true,
+        };
+        let event_loop = super::get_running_loop().map_err(io::Error::from)?;
+        expect_loop(|inner| {
+            let source = Source::Tasks(waits.clone());
+            inner.register(inside.as_fd(), both, Trigger::Edge, source)
+        })?;
+        Ok(Self {
+            waits,
+            inner: Rc::downgrade(&event_loop.0),
+            loop_id: event_loop.0.id,
+            inside: Some(inside),
+        })
+    }
+
+    pub(super) fn get(&self) -> &T {
+        self.inside.as_ref().expect("taken by drop alone")
+    }
+
+    /// Tries an operation until it does not block.
+    pub(super) fn poll<R>(
+        &self,
+        way: Way,
+        cx: &Context<'_>,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let direction = match way {
+            Way::Read => &self.waits.read,
+            Way::Write => &self.waits.write,
+        };
+        while !direction.blocked.get() {
+            match operation(self.get()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => direction.blocked.set(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+        if current::loop_id() != self.loop_id {
+            return Poll::Ready(Err(io::Error::other(
+                "the descriptor belongs to another event loop",
+            )));
+        }
+        direction.wait(cx);
+        Poll::Pending
+    }
+
+    /// The same, as an await point of ours.
+    pub(super) async fn wait<R>(
+        &self,
+        way: Way,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let ready = std::future::poll_fn(|cx| self.poll(way, cx, &mut operation));
+        super::cancellable(ready).await?
+    }
+}
+
+impl<T: AsFd> Drop for Io<T> {
+    fn drop(&mut self) {
+        // Out of the loop before it is closed: its number may be another descriptor's right after.
+        if let (Some(inside), Some(inner)) = (&self.inside, self.inner.upgrade()) {
+            drop(inner.deregister(inside.as_fd().as_raw_fd()));
+        }
+        self.inside = None;
+    }
+}
