@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -139,22 +141,6 @@ for _count, _name in ((10, "10 tasks"), (100, "100 tasks"), (10_000, "10 000 tas
     bench(_name, unit="ns")(tasks_at(_count))
 
 
-@bench("future set + await", unit="ns")
-def future_await(who: str) -> float:
-    count = scaled(200_000)
-
-    async def work() -> float:
-        loop = asyncio.get_running_loop()
-        started = cpu()
-        for _ in range(count):
-            future = loop.create_future()
-            future.set_result(None)
-            await future
-        return (cpu() - started) / count
-
-    return run(who, work)
-
-
 @bench("future set later + await", unit="ns")
 def future_wake(who: str) -> float:
     count = scaled(100_000)
@@ -260,6 +246,7 @@ def echoing(who: str, serve: Callable[[], Awaitable[Any]], connections: int) -> 
     """CPU time of the server's thread for a message of 1 KiB there and back, the client being plain sockets."""
     messages = scaled(30_000) // connections
     port: list[int] = []
+    stopping: list[Callable[[], object]] = []
     ready, used = threading.Event(), [0.0]
 
     def server() -> None:
@@ -270,7 +257,7 @@ def echoing(who: str, serve: Callable[[], Awaitable[Any]], connections: int) -> 
             listening = await serve()
             port.append(listening.sockets[0].getsockname()[1])
             stop = loop.create_future()
-            port.append(lambda: loop.call_soon_threadsafe(stop.set_result, None))  # type: ignore[arg-type]
+            stopping.append(lambda: loop.call_soon_threadsafe(stop.set_result, None))
             ready.set()
             await stop
             listening.close()
@@ -286,11 +273,8 @@ def echoing(who: str, serve: Callable[[], Awaitable[Any]], connections: int) -> 
     thread = threading.Thread(target=server)
     thread.start()
     ready.wait()
-    import subprocess
-    import sys
-
     subprocess.run([sys.executable, "-c", CLIENT, str(port[0]), str(connections), str(messages)], check=True)
-    port[1]()  # type: ignore[operator]
+    stopping[0]()
     thread.join()
     return used[0] / (messages * connections)
 

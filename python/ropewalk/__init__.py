@@ -2,10 +2,33 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ropewalk.asyncio import EventLoopPolicy, install, new_event_loop, run, uninstall
+    from ropewalk.asyncio import (
+        EventLoopPolicy,
+        LifoQueue,
+        PriorityQueue,
+        Queue,
+        QueueShutDown,
+        gather,
+        install,
+        new_event_loop,
+        run,
+        uninstall,
+    )
     from ropewalk.coroutines import coroutine
 
-__all__ = ["EventLoopPolicy", "coroutine", "install", "new_event_loop", "run", "uninstall"]
+__all__ = [
+    "EventLoopPolicy",
+    "LifoQueue",
+    "PriorityQueue",
+    "Queue",
+    "QueueShutDown",
+    "coroutine",
+    "gather",
+    "install",
+    "new_event_loop",
+    "run",
+    "uninstall",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,16 +1,24 @@
 """The event loop: asyncio's, with its hot half in Rust.
 
 `EventLoop` is an `asyncio.SelectorEventLoop` whose callbacks, timers, tasks, futures and polling are native.
+`gather` and the queues are asyncio's in Rust: explicit imports, or in asyncio's place after `install(patch=True)`.
 """
 
 from ropewalk.asyncio.event_loop import EventLoop, Future, Task
+from ropewalk.asyncio.gathering import gather
 from ropewalk.asyncio.policy import EventLoopPolicy, install, new_event_loop, run, uninstall
+from ropewalk.asyncio.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
 
 __all__ = [
     "EventLoop",
     "EventLoopPolicy",
     "Future",
+    "LifoQueue",
+    "PriorityQueue",
+    "Queue",
+    "QueueShutDown",
     "Task",
+    "gather",
     "install",
     "new_event_loop",
     "run",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.queues
+import asyncio.tasks
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from ropewalk.asyncio import gathering, queues
 from ropewalk.asyncio.event_loop import EventLoop
 
 T = TypeVar("T")
@@ -43,17 +46,33 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         asyncio.set_event_loop_policy(policy)
 
 
-_replaced: list[Any] = []
+# What `install` has replaced: the policy, and names in asyncio's modules.
+_replaced: list[tuple[Any, str, Any]] = []
+_policy: list[asyncio.AbstractEventLoopPolicy] = []
 
 
-def install() -> None:
-    """Make ropewalk's the loop of asyncio: of `asyncio.run`, `new_event_loop` and `get_event_loop`."""
-    if not _replaced:
-        _replaced.append(asyncio.get_event_loop_policy())
+def install(*, patch: bool = False) -> None:
+    """Make ropewalk's the loop of asyncio: of `asyncio.run`, `new_event_loop` and `get_event_loop`.
+
+    With `patch`, `asyncio.gather` and asyncio's queues are ropewalk's, too, for whoever looks them up from now on.
+    """
+    if not _policy:
+        _policy.append(asyncio.get_event_loop_policy())
         asyncio.set_event_loop_policy(EventLoopPolicy())
+    if patch and not _replaced:
+        for owner, module, names in (
+            (gathering, asyncio.tasks, ["gather"]),
+            (queues, asyncio.queues, ["Queue", "LifoQueue", "PriorityQueue"]),
+        ):
+            for name in names:
+                for place in (asyncio, module):
+                    _replaced.append((place, name, getattr(place, name)))
+                    setattr(place, name, getattr(owner, name))
 
 
 def uninstall() -> None:
     """Take `install` back."""
-    if _replaced:
-        asyncio.set_event_loop_policy(_replaced.pop())
+    if _policy:
+        asyncio.set_event_loop_policy(_policy.pop())
+    while _replaced:
+        setattr(*_replaced.pop())

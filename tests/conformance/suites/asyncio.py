@@ -12,7 +12,13 @@ MODULES = [f"test.test_asyncio.test_{name}" for name in _NAMES.split() if sys.ve
 
 _TASK = "Task is a subclass of asyncio.Future, as it ships, and not of the Future that is bound here in its place"
 
+_TASKS = "sets the private _unfinished_tasks"
+
 LISTED = {
+    "LifoQueueJoinTests.test_format": _TASKS,
+    "PriorityQueueJoinTests.test_format": _TASKS,
+    "QueueJoinTests.test_format": _TASKS,
+    "QueueGetTests.test_get_with_putters": "puts a waiter of its own into the private _putters, here a copy",
     "GenericTaskTests.test_future_subclass": _TASK,
     "CTask_CFuture_Tests.test_set_exception_causes_invalid_state": _TASK,
     "CTask_CFuture_Tests.test_set_result_causes_invalid_state": _TASK,
@@ -41,3 +47,7 @@ def bind() -> None:
     asyncio.DefaultEventLoopPolicy._loop_factory = Loop
     asyncio.Future = asyncio.futures.Future = asyncio.futures._CFuture = ropewalk.asyncio.Future
     asyncio.Task = asyncio.tasks.Task = asyncio.tasks._CTask = ropewalk.asyncio.Task
+    for name in ("Queue", "LifoQueue", "PriorityQueue"):
+        setattr(asyncio, name, getattr(ropewalk.asyncio, name))
+    asyncio.gather = asyncio.tasks.gather = ropewalk.asyncio.gather
+    asyncio.QueueShutDown = ropewalk.asyncio.QueueShutDown

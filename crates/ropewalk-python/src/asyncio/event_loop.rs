@@ -13,8 +13,9 @@ use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use ropewalk::asyncio::engine::{Engine, Event, Host, Interest, Nanos, Remote, Trigger};
 
 use super::future::Future;
+use super::gathering::Gathering;
 use super::gil::Gil;
-use super::handle::{Handle, TimerHandle};
+use super::handle::{Arguments, Handle, TimerHandle};
 use super::names::Names;
 use super::task::Task;
 
@@ -28,6 +29,8 @@ pub(super) enum Entry {
     Step(Py<PyAny>),
     /// A task of ours whose awaited future is done.
     Wakeup(Py<PyAny>),
+    /// A gathering whose last child, or first that failed, is done.
+    Gather(Py<Gathering>),
 }
 
 /// Who waits for a descriptor.
@@ -77,7 +80,7 @@ impl Host for Python_ {
         match entry {
             Entry::Handle(handle) => handle.get().is_cancelled(py),
             Entry::Timer(handle) => handle.bind(py).as_super().get().is_cancelled(py),
-            Entry::Foreign(_) | Entry::Step(_) | Entry::Wakeup(_) => false,
+            _ => false,
         }
     }
 }
@@ -156,8 +159,7 @@ impl Loop {
         arguments: &Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, TimerHandle>> {
-        let arguments: Vec<_> = arguments.iter().collect();
-        let handle = TimerHandle::create(this, when, callback, &arguments, context)?;
+        let handle = TimerHandle::create(this, when, callback, arguments, context)?;
         let entry = Entry::Timer(handle.clone().unbind());
         this.get()
             .engine
@@ -308,6 +310,10 @@ impl Loop {
                 }
                 Ok(())
             }
+            Entry::Gather(gathering) => {
+                self.hide(this)?;
+                Gathering::run(gathering.bind(py))
+            }
             Entry::Step(task) => self.run_task(this, task.into_bound(py), |task| task.run_step()),
             Entry::Wakeup(task) => self.run_task(this, task.into_bound(py), |task| task.run_wakeup()),
         }
@@ -348,9 +354,10 @@ impl Loop {
         let subject = match &entry {
             Entry::Handle(handle) => handle.clone_ref(py).into_any(),
             Entry::Timer(handle) => handle.clone_ref(py).into_any(),
+            Entry::Gather(gathering) => gathering.clone_ref(py).into_any(),
             Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => task.clone_ref(py),
         };
-        let is_handle = !matches!(entry, Entry::Step(_) | Entry::Wakeup(_));
+        let is_handle = !matches!(entry, Entry::Step(_) | Entry::Wakeup(_) | Entry::Gather(_));
         let shown = is_handle.then(|| subject.clone_ref(py));
         let old = self.current_handle.get(py).replace(shown);
         drop(old);
@@ -383,8 +390,7 @@ impl Loop {
         let py = this.py();
         this.get().check_closed(py)?;
         let fd = descriptor(fd)?;
-        let arguments: Vec<_> = arguments.iter().collect();
-        let handle = Handle::create(this, callback, &arguments, None)?;
+        let handle = Handle::create(this, callback, Arguments::from(arguments)?, None)?;
         let mut guard = this.get().engine.get(py).borrow_mut();
         let engine = &mut *guard;
         // SAFETY: the borrow ends with this function; a descriptor that is closed is the system's to refuse.
@@ -499,8 +505,7 @@ impl Loop {
         let event_loop = this.get();
         event_loop.check(this)?;
         event_loop.check_callback(this, callback, "call_soon")?;
-        let arguments: Vec<_> = args.iter().collect();
-        let handle = Handle::create(this, callback, &arguments, context)?;
+        let handle = Handle::create(this, callback, Arguments::from(args)?, context)?;
         event_loop
             .engine
             .get(this.py())
@@ -520,8 +525,7 @@ impl Loop {
         let event_loop = this.get();
         event_loop.check_closed(this.py())?;
         event_loop.check_callback(this, callback, "call_soon_threadsafe")?;
-        let arguments: Vec<_> = args.iter().collect();
-        let handle = Handle::create(this, callback, &arguments, context)?;
+        let handle = Handle::create(this, callback, Arguments::from(args)?, context)?;
         event_loop
             .engine
             .get(this.py())
@@ -795,6 +799,7 @@ impl Loop {
             match entry {
                 Entry::Handle(handle) => visit.call(handle)?,
                 Entry::Timer(handle) => visit.call(handle)?,
+                Entry::Gather(gathering) => visit.call(gathering)?,
                 Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => visit.call(task)?,
             }
         }
@@ -893,7 +898,7 @@ pub(super) fn call_soon<'py>(
     let handle = Handle::create(
         event_loop,
         callback,
-        std::slice::from_ref(argument),
+        Arguments::One(argument.clone().unbind()),
         Some(context.clone()),
     )?;
     event_loop.get().push(event_loop, Entry::Handle(handle.unbind()))

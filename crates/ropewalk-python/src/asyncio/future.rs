@@ -13,6 +13,7 @@ use pyo3::{IntoPyObjectExt, ffi, intern};
 
 use super::event_loop::{self, Loop};
 use super::future_iter::FutureIter;
+use super::gathering::Gathering;
 use super::names::{Names, error};
 use super::raw::{self, Args, Spec, attribute, method};
 use super::task::{self, Task};
@@ -29,6 +30,8 @@ pub(super) enum State {
 pub(super) enum Callback {
     /// A task of ours that awaits it: no handle, no call.
     Wakeup(Py<PyAny>),
+    /// A gathering that counts it.
+    Gather(Py<Gathering>),
     /// A callable and the context that it runs in.
     Call(Py<PyAny>, Py<PyAny>),
 }
@@ -116,6 +119,7 @@ impl Fields {
         let errors = [exception, cancelled_exc].into_iter().flatten().map(Py::as_ptr);
         let callbacks = first.iter().chain(rest).flat_map(|callback| match callback {
             Callback::Wakeup(task) => [Some(task.as_ptr()), None],
+            Callback::Gather(gathering) => [Some(gathering.as_ptr()), None],
             Callback::Call(callable, context) => [Some(callable.as_ptr()), Some(context.as_ptr())],
         });
         for object in own.chain(errors).chain(callbacks.flatten()) {
@@ -169,6 +173,10 @@ impl<'py> Future<'py> {
         // SAFETY: reads the type of a live object.
         let class = unsafe { ffi::Py_TYPE(self.0.as_ptr()) };
         class == TYPE.load(Relaxed) || class == task::class()
+    }
+
+    pub(super) fn object(&self) -> &Bound<'py, PyAny> {
+        &self.0
     }
 
     pub(super) fn py(&self) -> Python<'py> {
@@ -245,9 +253,8 @@ impl<'py> Future<'py> {
         Ok(())
     }
 
-    /// Adds a task of ours to those that are woken. A future that is done wakes it next turn.
-    pub(super) fn add_wakeup(&self, task: &Task<'py>) -> PyResult<()> {
-        let callback = Callback::Wakeup(task.object().clone().unbind());
+    /// Adds a callback. A future that is done makes it ready at once.
+    pub(super) fn add_callback(&self, callback: Callback) -> PyResult<()> {
         let mut fields = self.fields().borrow_mut();
         if fields.state == State::Pending {
             fields.push(callback);
@@ -266,6 +273,7 @@ impl<'py> Future<'py> {
                 // SAFETY: only tasks of ours are put into a wake-up.
                 unsafe { Task::assume(&task) }.wake(&self.0)
             }
+            Callback::Gather(gathering) => Gathering::child_done(gathering.bind(py), self),
             Callback::Call(callable, context) => {
                 event_loop::call_soon(&event_loop, native, callable.bind(py), &self.0, context.bind(py))
             }
@@ -456,6 +464,7 @@ impl<'py> Future<'py> {
         for callback in first.into_iter().chain(rest) {
             let gone = match &callback {
                 Callback::Call(callable, _) => equal.contains(&callable.as_ptr()),
+                Callback::Gather(gathering) => equal.contains(&gathering.as_ptr()),
                 // Its callable is made anew for each snapshot.
                 Callback::Wakeup(task) => snapshot.iter().any(|(candidate, wakes)| {
                     wakes.as_ref().is_some_and(|t| t.is(task.bind(py))) && equal.contains(&candidate.as_ptr())
@@ -490,6 +499,10 @@ impl<'py> Future<'py> {
             found.push(match callback {
                 Callback::Call(callable, context) => {
                     (callable.bind(py).clone(), context.bind(py).clone(), None)
+                }
+                Callback::Gather(gathering) => {
+                    let gathering = gathering.bind(py).clone().into_any();
+                    (gathering.clone(), py.None().into_bound(py), None)
                 }
                 Callback::Wakeup(task) => {
                     let task = task.bind(py).clone();

@@ -29,11 +29,31 @@ static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut())
 pub(super) struct FutureIter<'py>(Bound<'py, PyAny>);
 
 /// What an iterator comes to.
-enum Step {
+pub(super) enum Step {
     /// The future, for the task to wait for.
     Yield(*mut ffi::PyObject),
     /// The result, for the coroutine.
     Return(*mut ffi::PyObject),
+}
+
+impl Step {
+    /// The step as `__next__` returns it: NULL without an exception means StopIteration without a value.
+    pub(super) fn into_next(self, py: Python<'_>) -> PyResult<*mut ffi::PyObject> {
+        match self {
+            Self::Yield(future) => Ok(future),
+            Self::Return(result) => {
+                // SAFETY: an owned reference.
+                let result = unsafe { Bound::from_owned_ptr(py, result) };
+                if result.is_none() {
+                    return Ok(std::ptr::null_mut());
+                }
+                // By a call, since a tuple or an exception would be taken for the arguments or the instance.
+                Err(PyErr::from_value(
+                    py.get_type::<PyStopIteration>().call1((result,))?,
+                ))
+            }
+        }
+    }
 }
 
 impl<'py> FutureIter<'py> {
@@ -86,65 +106,55 @@ impl<'py> FutureIter<'py> {
     }
 
     fn next(&self) -> PyResult<*mut ffi::PyObject> {
-        match self.step()? {
-            Step::Yield(future) => Ok(future),
-            // SAFETY: an owned reference; NULL without an exception means StopIteration without a value.
-            Step::Return(result) => unsafe {
-                let py = self.0.py();
-                let result = Bound::from_owned_ptr(py, result);
-                if result.is_none() {
-                    return Ok(std::ptr::null_mut());
-                }
-                // A tuple or an exception would be taken for the arguments or the instance.
-                let stop = py.get_type::<PyStopIteration>().call1((result,))?;
-                Err(PyErr::from_value(stop))
+        self.step()?.into_next(self.0.py())
+    }
+}
+
+/// The exception that the arguments of `throw` stand for.
+pub(super) fn exception<'py>(
+    py: Python<'py>,
+    [kind, value, traceback]: [Option<Bound<'py, PyAny>>; 3],
+) -> PyResult<Bound<'py, PyAny>> {
+    if cfg!(Py_3_12) && value.is_some() {
+        let message =
+            c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
+        PyErr::warn(py, &py.get_type::<PyDeprecationWarning>(), message, 1)?;
+    }
+    let value = value.filter(|value| !value.is_none());
+    let traceback = traceback.filter(|traceback| !traceback.is_none());
+    if traceback
+        .as_ref()
+        .is_some_and(|traceback| !traceback.is_instance_of::<PyTraceback>())
+    {
+        return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
+    }
+    let kind = kind.unwrap_or_else(|| py.None().into_bound(py));
+    let exception = if let Ok(class) = kind.cast::<PyType>()
+        && class.is_subclass_of::<PyBaseException>()?
+    {
+        match value {
+            None => class.call0()?,
+            Some(value) if value.is_instance(class)? => value,
+            Some(value) => match value.cast::<pyo3::types::PyTuple>() {
+                Ok(args) => class.call1(args)?,
+                Err(_) => class.call1((value,))?,
             },
         }
+    } else if kind.is_instance_of::<PyBaseException>() {
+        if value.is_some() {
+            return Err(PyTypeError::new_err(
+                "instance exception may not have a separate value",
+            ));
+        }
+        kind
+    } else {
+        let message = "exceptions must be classes deriving BaseException or instances of such a class";
+        return Err(PyTypeError::new_err(message));
+    };
+    if let Some(traceback) = traceback {
+        exception.setattr("__traceback__", traceback)?;
     }
-
-    fn throw(&self, [kind, value, traceback]: [Option<Bound<'py, PyAny>>; 3]) -> PyResult<Bound<'py, PyAny>> {
-        let py = self.0.py();
-        if cfg!(Py_3_12) && value.is_some() {
-            let message = c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
-            PyErr::warn(py, &py.get_type::<PyDeprecationWarning>(), message, 1)?;
-        }
-        let value = value.filter(|value| !value.is_none());
-        let traceback = traceback.filter(|traceback| !traceback.is_none());
-        if traceback
-            .as_ref()
-            .is_some_and(|traceback| !traceback.is_instance_of::<PyTraceback>())
-        {
-            return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
-        }
-        let kind = kind.unwrap_or_else(|| py.None().into_bound(py));
-        let exception = if let Ok(class) = kind.cast::<PyType>()
-            && class.is_subclass_of::<PyBaseException>()?
-        {
-            match value {
-                None => class.call0()?,
-                Some(value) if value.is_instance(class)? => value,
-                Some(value) => match value.cast::<pyo3::types::PyTuple>() {
-                    Ok(args) => class.call1(args)?,
-                    Err(_) => class.call1((value,))?,
-                },
-            }
-        } else if kind.is_instance_of::<PyBaseException>() {
-            if value.is_some() {
-                return Err(PyTypeError::new_err(
-                    "instance exception may not have a separate value",
-                ));
-            }
-            kind
-        } else {
-            let message = "exceptions must be classes deriving BaseException or instances of such a class";
-            return Err(PyTypeError::new_err(message));
-        };
-        if let Some(traceback) = traceback {
-            exception.setattr("__traceback__", traceback)?;
-        }
-        self.take();
-        Err(PyErr::from_value(exception))
-    }
+    Ok(exception)
 }
 
 unsafe extern "C" fn tp_iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -248,7 +258,11 @@ pub(super) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
             method!(
                 FutureIter,
                 "throw",
-                |this, args| { this.throw(args.bind(["type", "value", "traceback"], 3, 1)?) },
+                |this, args| {
+                    let thrown = exception(this.0.py(), args.bind(["type", "value", "traceback"], 3, 1)?)?;
+                    this.take();
+                    Err(PyErr::from_value(thrown))
+                },
                 "Raise the exception here; the iterator is exhausted."
             ),
             method!(

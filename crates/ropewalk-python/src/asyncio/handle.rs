@@ -12,10 +12,20 @@ use super::gil::Gil;
 use super::names::{Names, is_fatal};
 
 /// The arguments of a callback: most have none or one, and need no tuple.
-enum Arguments {
+pub(super) enum Arguments {
     None,
     One(Py<PyAny>),
     Many(Py<PyTuple>),
+}
+
+impl Arguments {
+    pub(super) fn from(arguments: &Bound<'_, PyTuple>) -> PyResult<Self> {
+        Ok(match arguments.len() {
+            0 => Self::None,
+            1 => Self::One(arguments.get_item(0)?.unbind()),
+            _ => Self::Many(arguments.clone().unbind()),
+        })
+    }
 }
 
 struct Call {
@@ -48,7 +58,7 @@ impl Handle {
     fn parts<'py>(
         event_loop: &Bound<'py, Loop>,
         callback: &Bound<'py, PyAny>,
-        arguments: &[Bound<'py, PyAny>],
+        arguments: Arguments,
         context: Option<Bound<'py, PyAny>>,
         scheduled: bool,
     ) -> PyResult<Self> {
@@ -60,11 +70,6 @@ impl Handle {
         let source_traceback = match event_loop.get().debug(py) {
             true => Some(Names::get(py)?.extract_stack.call0(py)?),
             false => None,
-        };
-        let arguments = match arguments {
-            [] => Arguments::None,
-            [one] => Arguments::One(one.clone().unbind()),
-            many => Arguments::Many(PyTuple::new(py, many)?.unbind()),
         };
         let call = Call {
             callback: Some(callback.clone().unbind()),
@@ -84,7 +89,7 @@ impl Handle {
     pub(super) fn create<'py>(
         event_loop: &Bound<'py, Loop>,
         callback: &Bound<'py, PyAny>,
-        arguments: &[Bound<'py, PyAny>],
+        arguments: Arguments,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         Bound::new(
@@ -360,10 +365,10 @@ impl TimerHandle {
         event_loop: &Bound<'py, Loop>,
         when: f64,
         callback: &Bound<'py, PyAny>,
-        arguments: &[Bound<'py, PyAny>],
+        arguments: &Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
-        let handle = Handle::parts(event_loop, callback, arguments, context, true)?;
+        let handle = Handle::parts(event_loop, callback, Arguments::from(arguments)?, context, true)?;
         Bound::new(
             event_loop.py(),
             PyClassInitializer::from(handle).add_subclass(Self { when }),

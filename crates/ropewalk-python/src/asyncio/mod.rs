@@ -3,9 +3,11 @@
 mod event_loop;
 mod future;
 mod future_iter;
+mod gathering;
 mod gil;
 mod handle;
 mod names;
+mod queue;
 mod raw;
 mod task;
 
@@ -14,6 +16,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
 pub(crate) use event_loop::Loop;
+pub(crate) use gathering::gather;
+pub(crate) use queue::Queue;
 
 static TYPES: PyOnceLock<(Py<PyType>, Py<PyType>)> = PyOnceLock::new();
 
@@ -24,6 +28,7 @@ pub(crate) fn loop_types(py: Python<'_>) -> PyResult<(Py<PyType>, Py<PyType>)> {
     let (future, task) = TYPES.get_or_try_init(py, || {
         let future = future::build(py)?.unbind();
         future_iter::build(py)?;
+        queue::build(py)?;
         PyResult::Ok((future, task::build(py)?.unbind()))
     })?;
     Ok((future.clone_ref(py), task.clone_ref(py)))

@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{IntoPyObjectExt, ffi, intern};
 
 use super::event_loop::{self, Entry, Loop};
-use super::future::{self, Future, State};
+use super::future::{self, Callback, Future, State};
 use super::gil::Gil;
 use super::names::{Names, error, is_fatal};
 use super::raw::{self, Args, Spec, attribute, method};
@@ -443,7 +443,7 @@ impl<'py> Task<'py> {
             } else if awaited.is(&self.0) {
                 self.fail(format!("Task cannot await on itself: {}", self.0.repr()?))
             } else {
-                future.add_wakeup(self)?;
+                future.add_callback(Callback::Wakeup(self.0.clone().unbind()))?;
                 let old = self
                     .fields()
                     .borrow_mut()

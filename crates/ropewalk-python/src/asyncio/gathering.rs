@@ -1,0 +1,238 @@
+//! `gather`: waits for many futures of ours at the cost of a counter.
+//!
+//! A child that is done counts at once; only the last one, or the first that fails, takes a place in the ready ring,
+//! where `asyncio.gather` has a callback for each. The outer future is done in the turn in which asyncio's would be.
+
+use std::cell::RefCell;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+
+use super::event_loop::{Entry, Loop};
+use super::future::{Callback, Future, State};
+use super::gil::Gil;
+use super::names::Names;
+use super::task::Task;
+
+struct Inner {
+    /// What was asked for, in order; a future may stand in several places. Emptied when the outer future is done.
+    children: Vec<Py<PyAny>>,
+    /// Different children that are not done.
+    left: usize,
+    outer: Option<Py<PyAny>>,
+    /// The first child that failed.
+    failed: Option<Py<PyAny>>,
+}
+
+/// A gathering under way.
+#[pyclass(frozen, name = "Gathering", module = "ropewalk.asyncio")]
+pub(crate) struct Gathering {
+    inner: Gil<RefCell<Inner>>,
+    return_exceptions: bool,
+}
+
+impl Gathering {
+    /// A child is done.
+    pub(super) fn child_done(this: &Bound<'_, Self>, child: &Future<'_>) -> PyResult<()> {
+        let py = this.py();
+        let mut outcome = child.fields().borrow_mut();
+        outcome.log_traceback = false; // whoever awaits the outer future sees it, or has gone
+        let failed = outcome.state == State::Cancelled || outcome.exception.is_some();
+        drop(outcome);
+        let mut inner = this.get().inner.get(py).borrow_mut();
+        inner.left = inner.left.saturating_sub(1);
+        let first = failed && !this.get().return_exceptions && inner.failed.is_none();
+        if first {
+            inner.failed = Some(child.object().clone().unbind());
+        }
+        let due = first || inner.left == 0;
+        drop(inner);
+        if due {
+            let (event_loop, _) = child.event_loop()?;
+            // SAFETY: `gather` takes futures of our loops only.
+            let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
+            event_loop
+                .get()
+                .push(event_loop, Entry::Gather(this.clone().unbind()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the outer future done.
+    pub(super) fn run(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let mut inner = this.get().inner.get(py).borrow_mut();
+        let failed = inner.failed.as_ref().map(|failed| failed.bind(py).clone());
+        let (Some(outer), children) = (inner.outer.take(), std::mem::take(&mut inner.children)) else {
+            return Ok(());
+        };
+        drop(inner);
+        let outer = outer.into_bound(py);
+        // SAFETY: made by `gather`.
+        let future = unsafe { Future::assume(&outer) };
+        if future.state() != State::Pending {
+            return Ok(());
+        }
+        if let Some(failed) = failed {
+            // SAFETY: children are futures of ours.
+            let error = match unsafe { Future::assume(&failed) }.result() {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            return future.set_error(error.into_value(py).into_bound(py));
+        }
+        let mut results = Vec::with_capacity(children.len());
+        for child in &children {
+            // SAFETY: children are futures of ours.
+            let child = unsafe { Future::assume(child.bind(py)) };
+            if child.state() == State::Cancelled {
+                // A new error: the child's own is still to be raised where the child is awaited.
+                let fields = child.fields().borrow();
+                let message = fields
+                    .cancel_message
+                    .as_ref()
+                    .map(|message| message.bind(py).clone());
+                drop(fields);
+                let message = message.filter(|message| !message.is_none());
+                let message = message.unwrap_or_else(|| PyString::new(py, "").into_any());
+                results.push(Names::get(py)?.cancelled_error.bind(py).call1((message,))?);
+                continue;
+            }
+            results.push(match child.result() {
+                Ok(result) => result,
+                Err(error) => error.into_value(py).into_bound(py).into_any(),
+            });
+        }
+        if outer.getattr(intern!(py, "_cancel_requested"))?.is_truthy()?
+            && let Some(last) = children.last()
+        {
+            // SAFETY: as above.
+            let error = unsafe { Future::assume(last.bind(py)) }.make_cancelled_error()?;
+            return future.set_error(error);
+        }
+        future.set_result(PyList::new(py, results)?.into_any())
+    }
+}
+
+#[pymethods]
+impl Gathering {
+    /// What a child calls back, as its `_callbacks` show it.
+    fn __call__(this: &Bound<'_, Self>, child: &Bound<'_, PyAny>) -> PyResult<()> {
+        Future::cast(child).map_or(Ok(()), |child| Self::child_done(this, child))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: called from `__traverse__`; no borrow lasts across an allocation of Python's.
+        let Ok(inner) = unsafe { self.inner.traversed() }.try_borrow() else {
+            return Ok(());
+        };
+        inner.children.iter().try_for_each(|child| visit.call(child))?;
+        visit.call(&inner.outer)?;
+        visit.call(&inner.failed)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let empty = Inner {
+            children: Vec::new(),
+            left: 0,
+            outer: None,
+            failed: None,
+        };
+        let old = self.inner.get(py).replace(empty);
+        drop(old);
+    }
+}
+
+/// Gather coroutines and futures of ours on the running loop into `outer_class(children, loop)`; None when one of them
+/// or the loop is not ours, and nothing has been done.
+#[pyfunction]
+pub(crate) fn gather<'py>(
+    py: Python<'py>,
+    outer_class: &Bound<'py, PyAny>,
+    awaitables: &Bound<'py, PyTuple>,
+    return_exceptions: bool,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let running = Names::get(py)?
+        .events
+        .bind(py)
+        .call_method0(intern!(py, "_get_running_loop"))?;
+    let Ok(event_loop) = running.cast::<Loop>() else {
+        return Ok(None);
+    };
+    let mut futures = 0;
+    for awaitable in awaitables {
+        // SAFETY: compares a type.
+        if unsafe { ffi::PyCoro_CheckExact(awaitable.as_ptr()) } != 0 {
+            continue;
+        }
+        match Future::cast(&awaitable).filter(|future| future.is_exact()) {
+            Some(future) if future.event_loop()?.0.is(&running) => futures += 1,
+            _ => return Ok(None),
+        }
+    }
+    let mut children: Vec<Py<PyAny>> = Vec::with_capacity(awaitables.len());
+    if futures == awaitables.len() {
+        children.extend(awaitables.iter().map(Bound::unbind));
+    } else {
+        // A coroutine given twice is one child, as a future given twice is.
+        let made = PyDict::new(py);
+        for awaitable in awaitables {
+            if Future::cast(&awaitable).is_some() {
+                children.push(awaitable.unbind());
+            } else if let Some(task) = made.get_item(awaitable.as_ptr().addr())? {
+                children.push(task.unbind());
+            } else {
+                let task = event_loop.call_method1(intern!(py, "create_task"), (&awaitable,))?;
+                if Task::cast(&task).is_none() {
+                    // A factory's: asyncio goes on with the tasks that there are.
+                    return gather_rest(py, awaitables, children, task, return_exceptions).map(Some);
+                }
+                task.setattr(intern!(py, "_log_destroy_pending"), false)?;
+                made.set_item(awaitable.as_ptr().addr(), &task)?;
+                children.push(task.unbind());
+            }
+        }
+    }
+    let unique = PyDict::new(py);
+    for child in &children {
+        unique.set_item(child.as_ptr().addr(), child)?;
+    }
+    let outer = outer_class.call1((unique.values(), event_loop))?;
+    let gathering = Gathering {
+        inner: Gil::new(RefCell::new(Inner {
+            children,
+            left: unique.len(),
+            outer: Some(outer.clone().unbind()),
+            failed: None,
+        })),
+        return_exceptions,
+    };
+    let gathering = Bound::new(py, gathering)?;
+    for child in unique.values() {
+        // SAFETY: children are futures of ours.
+        unsafe { Future::assume(&child) }.add_callback(Callback::Gather(gathering.clone().unbind()))?;
+    }
+    Ok(Some(outer))
+}
+
+/// Leaves it to asyncio: `children` and `task` stand for the first of `awaitables`.
+fn gather_rest<'py>(
+    py: Python<'py>,
+    awaitables: &Bound<'py, PyTuple>,
+    children: Vec<Py<PyAny>>,
+    task: Bound<'py, PyAny>,
+    return_exceptions: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let begun = children.len() + 1;
+    let all = children
+        .into_iter()
+        .map(|child| child.into_bound(py))
+        .chain([task]);
+    let all = PyTuple::new(py, all.chain(awaitables.iter().skip(begun)).collect::<Vec<_>>())?;
+    let kwargs = PyDict::new(py);
+    kwargs.set_item("return_exceptions", PyBool::new(py, return_exceptions))?;
+    py.import("asyncio.tasks")?
+        .getattr("gather")?
+        .call(all, Some(&kwargs))
+}
