@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -74,6 +75,19 @@ def test_an_idle_thread_is_used_before_a_new_one_is_started() -> None:
         for n in range(300):
             assert pool.submit(int, n).result() == n
         assert len(pool._threads) == 1
+
+
+def test_a_worker_counts_as_idle_before_another_thread_can_submit() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(100):
+                # Long enough for a worker to draw breath after it.
+                pool.submit(time.sleep, 0.0015).result()
+            assert len(pool._threads) == 1
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_threads_start_on_demand_up_to_the_limit() -> None:
