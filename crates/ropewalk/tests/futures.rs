@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ropewalk::futures::{
     Error, Executor, Future, MapOptions, Promise, ReturnWhen, State, Task, ThreadPoolExecutor, as_completed,
@@ -623,8 +623,6 @@ fn a_hundred_thousand_calls_wait_their_turn() {
     let futures: Vec<_> = (0..100_000).map(|n| pool.submit(move || n).unwrap()).collect();
     assert_eq!(pool.pending(), 100_000);
     gates.iter().for_each(Gate::open);
-    let deadline = Instant::now() + Duration::from_secs(60);
     let sum: usize = futures.iter().map(|future| future.result().unwrap()).sum();
-    assert!(Instant::now() < deadline);
     assert_eq!(sum, 99_999 * 100_000 / 2);
 }
