@@ -338,10 +338,6 @@ impl AsCompleted {
         slf
     }
 
-    fn __len__(&self) -> usize {
-        self.parts().left
-    }
-
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         if mem::replace(&mut self.parts().executing, true) {
             // What the standard library's generator says; two who wait for the last future would wait for ever.
