@@ -50,3 +50,10 @@ def test_the_contention_of_threads_and_processes_is_reported(capsys, monkeypatch
     ways = ["one_after_the_other", "threads", "processes"]
     assert [row.split()[:2] for row in rows] == [[work, way] for work in ("compute", "wait") for way in ways]
     assert all(re.search(r" \d+\.\d\d +\d+% +\d+% +\d+\.\d$", row) for row in rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process pools are there on Linux alone")
+def test_all_ways_find_the_same_primes(capsys, monkeypatch):
+    head, *rows = run("primes", capsys, monkeypatch, "10000").splitlines()
+    assert head.split() == ["primes", "by", "found", "seconds", "speed-up"]
+    assert [row.split()[:2] for row in rows] == [[way, "1229"] for way in ("one_thread", "threads", "processes")]

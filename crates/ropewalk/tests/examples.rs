@@ -59,3 +59,14 @@ fn both_policies_serve_all_requests() {
         assert!(line.ends_with(" forced switches"), "{line}");
     }
 }
+
+#[test]
+fn all_ways_find_the_same_primes() {
+    let output = run("primes", &["10000"]);
+    let ways: Vec<&str> = output.lines().skip(1).map(|line| line[..20].trim()).collect();
+    assert_eq!(ways[..3], ["one thread", "threads", "threads with a Gil"]);
+    assert_eq!(ways.len(), if cfg!(target_os = "linux") { 4 } else { 3 });
+    for line in output.lines().skip(1) {
+        assert_eq!(line[20..].split_whitespace().next(), Some("1229"), "{line}");
+    }
+}
