@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import calls
 import pytest
@@ -440,6 +441,24 @@ def test_short_calls_do_not_wait_behind_a_long_one(pool, tmp_path):
     calls.mark(gate)
 
 
+def test_a_call_sent_behind_a_long_one_does_not_wait_for_all_that_come_later(pool, tmp_path):
+    gate = str(tmp_path / "gate")
+    pool.warm_up(HANG)
+    long = pool.submit(calls.wait_for, gate)
+    try:
+        until(long.running)
+        early = [pool.submit(calls.cube, n) for n in range(8)]
+        # There is always something in the queue, for the other worker to do.
+        later = [pool.submit(time.sleep, 0.001) for _ in range(1000)]
+        end = time.monotonic() + HANG
+        while not all(future.done() for future in early):
+            assert time.monotonic() < end
+            while pool.statistics().queued < 100:
+                later.append(pool.submit(time.sleep, 0.001))
+    finally:
+        calls.mark(gate)
+
+
 def test_workers_start_on_demand_and_are_kept():
     with ProcessPoolExecutor(max_workers=4) as pool:
         assert pool.statistics().workers == 0
@@ -594,3 +613,17 @@ def test_a_worker_starts_without_what_it_does_not_need(single):
         "ropewalk.futures",
         "traceback",
     }
+
+
+def test_a_pool_in_a_reference_cycle_is_collected():
+    module = type(sys)("passing_cycle")
+    sys.modules["passing_cycle"] = module
+    exec("def f():\n    return 1", module.__dict__)
+    module.pool = ProcessPoolExecutor(1)
+    future = module.pool.submit(module.f)
+    with pytest.raises(ModuleNotFoundError):
+        future.result(HANG)
+    gone = weakref.ref(module.pool)
+    del sys.modules["passing_cycle"], module, future
+    gc.collect()
+    assert gone() is None

@@ -303,7 +303,6 @@ def test_a_hundred_thousand_pending_calls(tmp_path):
     with ProcessPoolExecutor(2) as pool:
         gates = [pool.submit(calls.wait_for, gate) for _ in range(2)]
         futures = [pool.submit(calls.cube, n) for n in range(100_000)]
-        assert pool.statistics().pending == 100_002
         calls.mark(gate)
         assert sum(future.result(HANG) for future in futures) == sum(n**3 for n in range(100_000))
         assert all(future.result(HANG) for future in gates)

@@ -7,6 +7,8 @@
 //! The twin of `examples/primes.py`. Rust's threads compute side by side; under an interpreter's lock, which `Gil` is, more of
 //! them bring nothing, and processes, each with a lock of its own, do.
 
+#![allow(clippy::redundant_closure)] // The function is a static on Linux and a function elsewhere.
+
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ fn is_prime(number: u64) -> bool {
     (3..)
         .step_by(2)
         .take_while(|divisor| divisor * divisor <= number)
-        .all(|divisor| number % divisor != 0)
+        .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn one_thread(pieces: Vec<Range<u64>>, _workers: usize) -> Found {

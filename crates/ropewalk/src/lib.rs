@@ -37,6 +37,24 @@ mod sync;
 ///
 /// assert_eq!(cube(3), 27);
 /// ```
+///
+/// A function that is not one and the same in both processes does not compile:
+///
+/// ```compile_fail
+/// #[ropewalk::remote]
+/// fn first<T: serde::Serialize + serde::de::DeserializeOwned>(items: Vec<T>) -> Option<T> {
+///     items.into_iter().next()
+/// }
+/// ```
+///
+/// Nor does one that borrows what only the program has:
+///
+/// ```compile_fail
+/// #[ropewalk::remote]
+/// fn len(text: &str) -> usize {
+///     text.len()
+/// }
+/// ```
 #[cfg(all(target_os = "linux", not(loom)))]
 pub use ropewalk_macros::remote;
 

@@ -472,3 +472,47 @@ fn calls_with_retries_outlive_workers_that_are_killed_again_and_again() {
         assert_eq!(get(future).unwrap(), (n as i64).pow(3));
     }
 }
+
+#[test]
+fn a_callback_may_submit_but_never_waits() {
+    let pool = std::sync::Arc::new(
+        ProcessPoolExecutor::builder()
+            .max_workers(1)
+            .max_pending(2)
+            .build()
+            .unwrap(),
+    );
+    let gate = Mark::new("callback-gate");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let first = pool.submit(&wait_for, (gate.path(),)).unwrap();
+    let second = pool.submit(&wait_for, (gate.path(),)).unwrap();
+    let weak = std::sync::Arc::downgrade(&pool);
+    first.add_done_callback(move |_| {
+        let pool = weak.upgrade().unwrap();
+        // One is over, one is pending: there is room for one, and then none, and this thread cannot wait for it.
+        let submitted: Vec<_> = (0..3).map(|n| pool.submit(&cube, (n,))).collect();
+        sender.send(submitted).unwrap();
+    });
+    gate.make();
+    let submitted = receiver.recv_timeout(HANG).unwrap();
+    assert!(submitted.iter().any(Result::is_ok));
+    for outcome in submitted {
+        match outcome {
+            Ok(future) => assert!(get(future).is_ok()),
+            Err(error) => assert!(error.is_full(), "{error}"),
+        }
+    }
+    assert!(get(second).is_ok());
+}
+
+#[test]
+fn an_executor_dropped_in_a_callback_ends() {
+    let pool = pool(1);
+    let gate = Mark::new("drop-gate");
+    let first = pool.submit(&wait_for, (gate.path(),)).unwrap();
+    let second = pool.submit(&cube, (2,)).unwrap();
+    first.add_done_callback(move |_| drop(pool));
+    gate.make();
+    assert!(get(first).is_ok());
+    assert_eq!(get(second).unwrap(), 8);
+}

@@ -18,6 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 from ropewalk import _native, _pickling
 from ropewalk.futures._base import Executor, Future
 
+if sys.platform != "linux":
+    raise NotImplementedError(f"process pools need Linux; this is {sys.platform}")
+
 T = TypeVar("T")
 
 # 3.13 counts the processors that this process may use.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -37,7 +38,7 @@ struct Parts {
 
 /// A function that workers are sent once. It is kept alive, so that the address stays its own.
 struct Sent {
-    _function: Py<PyAny>,
+    function: Py<PyAny>,
     definition: Arc<Definition>,
 }
 
@@ -83,7 +84,7 @@ impl Parts {
         let bytes = defined.cast::<PyBytes>()?;
         let definition = Definition::new(Message::new(&[bytes.as_bytes()])?);
         let sent = Sent {
-            _function: function.clone().unbind(),
+            function: function.clone().unbind(),
             definition: definition.clone(),
         };
         functions().insert(address, sent);
@@ -259,6 +260,10 @@ impl ProcessPoolExecutor {
         let Some(parts) = self.parts.get() else {
             return Ok(());
         };
+        if parts.pool.is_forked() {
+            // Nothing here is this process's; even a lock may be held by a thread that only the parent has.
+            return Ok(());
+        }
         parts.pool.shutdown(cancel_futures);
         if wait {
             while !parts.pool.has_ended() {
@@ -297,6 +302,28 @@ impl ProcessPoolExecutor {
         Ok(self.parts()?.pool.why_broken().map(|why| why.to_string()))
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(parts) = self.parts.get() else {
+            return Ok(());
+        };
+        // Nobody holds the lock while the collector runs: it is never held across a call into Python.
+        let Ok(functions) = parts.functions.try_lock() else {
+            return Ok(());
+        };
+        for sent in functions.values() {
+            visit.call(&sent.function)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        if let Some(parts) = self.parts.get() {
+            let functions =
+                std::mem::take(&mut *parts.functions.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(functions);
+        }
+    }
+
     /// Return (workers, queued, pending, done, restarts, bytes_sent, bytes_received).
     fn _statistics(&self) -> PyResult<(usize, usize, usize, u64, u64, u64, u64)> {
         let all = self.parts()?.pool.statistics();
@@ -315,7 +342,9 @@ impl ProcessPoolExecutor {
 impl Drop for ProcessPoolExecutor {
     /// A pool that nobody can reach any more ends its workers when the calls that are pending are over.
     fn drop(&mut self) {
-        if let Some(parts) = self.parts.get() {
+        if let Some(parts) = self.parts.get()
+            && !parts.pool.is_forked()
+        {
             parts.pool.shutdown(false);
             parts.notifier.close();
         }

@@ -1,6 +1,7 @@
 //! The Rust face: an executor whose calls run in other processes.
 
 use std::io;
+use std::panic;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::job::{Job, Limits, Outcome, Receiver};
 use super::message::Message;
-use super::pool::{Config, Pool, Refused, Statistics};
+use super::pool::{Config, Pool, Refused, Statistics, may_wait};
 use super::remote::{self, Remote, Signature, status};
 use crate::futures::error::{Error, Kind};
 use crate::futures::future::{Engine, Future, Promise};
@@ -159,7 +160,8 @@ impl ProcessPoolExecutor {
     /// Waits while as many calls are pending as [`Builder::max_pending`] allows.
     ///
     /// # Errors
-    /// The executor is shut down or broken, or the arguments cannot be serialised.
+    /// The executor is shut down or broken, or the arguments cannot be serialised; in a callback of a future, which
+    /// must not wait, also if there is no room.
     pub fn submit<F: Signature>(
         &self,
         function: &'static Remote<F>,
@@ -193,7 +195,7 @@ impl ProcessPoolExecutor {
         *lock(&job.receiver.0) = Some(promise);
         loop {
             match self.pool.submit(job.clone()) {
-                Err(Refused::Full) => self.pool.wait_for_room(None),
+                Err(Refused::Full) if may_wait() => self.pool.wait_for_room(None),
                 submitted => return Ok(submitted.map(|()| future)?),
             };
         }
@@ -244,10 +246,10 @@ impl ProcessPoolExecutor {
     /// Accepts no more calls.
     ///
     /// With `cancel_futures`, what has not begun is cancelled; otherwise it is still run. With `wait`, returns when
-    /// all is over and the workers have exited. Can be called again.
+    /// all is over and the workers have exited; in a callback of a future, at once. Can be called again.
     pub fn shutdown(&self, wait: bool, cancel_futures: bool) {
         self.pool.shutdown(cancel_futures);
-        while wait && !self.pool.has_ended() {
+        while wait && may_wait() && !self.pool.has_ended() {
             self.pool.wait_for_end(None);
         }
     }
@@ -312,9 +314,11 @@ impl<T: DeserializeOwned + Send + 'static> Receiver for Reply<T> {
         };
         let error = match outcome {
             Outcome::Returned { status, message } => match status {
-                status::RETURNED => match postcard::from_bytes(message.first()) {
-                    Ok(value) => return promise.set_result(value),
-                    Err(error) => Kind::Unsendable(error.to_string().into()).into(),
+                // To deserialise is user code.
+                status::RETURNED => match panic::catch_unwind(|| postcard::from_bytes(message.first())) {
+                    Ok(Ok(value)) => return promise.set_result(value),
+                    Ok(Err(error)) => Kind::Unsendable(error.to_string().into()).into(),
+                    Err(payload) => Error::panicked(payload),
                 },
                 status::PANICKED => {
                     Error::panicked(Box::new(String::from_utf8_lossy(message.first()).into_owned()))

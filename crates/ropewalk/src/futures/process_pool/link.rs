@@ -296,6 +296,12 @@ impl Link {
         claim.has_begun().then(|| nanos.load(Ordering::Relaxed))
     }
 
+    /// When the worker began the task that it is at.
+    pub(super) fn first_began(&self) -> Option<u64> {
+        let (claim, nanos) = self.tasks.sent(self.under_way.front()?.position);
+        claim.has_begun().then(|| nanos.load(Ordering::Relaxed))
+    }
+
     /// The tasks under way, oldest first.
     pub(super) fn under_way(&self) -> impl Iterator<Item = &Arc<Job>> {
         self.under_way.iter().map(|sent| &sent.task)

@@ -1,5 +1,6 @@
 //! The pool: which task is where, and every step that moves one. Starting and burying workers is the supervisor's.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,7 +18,7 @@ use super::link::{Broken, Link, Said, Sent};
 use super::message::Message;
 use super::segment::{Segment, Sharing};
 use super::supervisor;
-use super::wire::{POOL, PoolMemory};
+use super::wire::{POOL, PoolMemory, now};
 use super::worker::Settings;
 use crate::park::{Futex, Wake, spin};
 use crate::sync::lock;
@@ -25,9 +26,13 @@ use crate::sync::lock;
 /// How much work a worker is sent ahead: so much that on a busy machine it need not wait for the next.
 const AHEAD: Duration = Duration::from_millis(5);
 
-/// The fewest and the most tasks that a worker is sent ahead. What it does not get to is taken back.
-const MIN_DEPTH: usize = 4;
+/// The fewest and the most tasks that a worker has, the one that it runs included. What it does not get to is taken
+/// back.
+const MIN_DEPTH: usize = 2;
 const MAX_DEPTH: usize = 256;
+
+/// How often it is looked whether a worker is at one task for so long that others should have what is behind it.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How a pool works.
 pub struct Config {
@@ -115,6 +120,8 @@ pub(super) struct State {
     onlookers: usize,
     /// The supervisor must look: a time limit began to run, say.
     pub(super) call_supervisor: bool,
+    /// When it was last looked for workers that are at one task for long.
+    looked: u64,
     /// The average time of a task, in nanoseconds.
     average: f64,
     pub(super) statistics: Statistics,
@@ -134,6 +141,18 @@ pub(super) struct Worker {
     fresh: bool,
     /// Its ring was full a moment ago.
     full: bool,
+    /// It is at one task for long.
+    stuck: bool,
+}
+
+thread_local! {
+    /// Whether this thread is telling outcomes: it may be the supervisor's, and must not wait for a pool then.
+    static TELLS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread may wait for what pools do: not in a callback, which is called by whoever ends a task.
+pub(super) fn may_wait() -> bool {
+    !TELLS.get()
 }
 
 /// Outcomes to be told once the lock is free.
@@ -160,6 +179,7 @@ impl Pool {
                 receiver_waits: false,
                 onlookers: 0,
                 call_supervisor: false,
+                looked: 0,
                 average: 0.0,
                 statistics: Statistics::default(),
                 supervised: false,
@@ -399,6 +419,9 @@ impl Pool {
 
     /// Ends every worker with `signal`; all that is pending fails, and nothing more is accepted.
     pub fn kill(&self, signal: Signal) {
+        if self.is_forked() {
+            return;
+        }
         self.signal(signal);
         self.shared.break_down("the workers were ended on request".into());
         self.shutdown(false);
@@ -514,9 +537,11 @@ impl Shared {
         if over.is_empty() {
             return;
         }
+        let before = TELLS.replace(true);
         for (task, outcome) in over {
             task.finish(outcome);
         }
+        TELLS.set(before);
         // A thread that receives for all sleeps on the bell, not on its own future.
         self.memory.bell().ring_word();
     }
@@ -607,6 +632,7 @@ impl Worker {
             doomed: false,
             fresh: false,
             full: false,
+            stuck: false,
         }
     }
 
@@ -712,6 +738,7 @@ impl State {
             }
         }
         if received {
+            self.workers[index].stuck = false;
             // It may wait for room for its next answer.
             self.workers[index].link.ring();
         }
@@ -727,6 +754,7 @@ impl State {
     /// Sends queued tasks to workers with room, the one with the least to do first; when the queue is empty, lets
     /// workers without work have what others have not begun.
     pub(super) fn refill(&mut self, over: &mut Over) {
+        self.take_back_from_stuck();
         let depth = self.depth();
         while let Some(task) = self.queue.pop_front() {
             if task.place() != Place::Queued {
@@ -735,7 +763,9 @@ impl State {
             let free = self
                 .workers
                 .iter_mut()
-                .filter(|worker| !worker.doomed && !worker.full && worker.link.load() < depth)
+                .filter(|worker| {
+                    !worker.doomed && !worker.full && !worker.stuck && worker.link.load() < depth
+                })
                 .min_by_key(|worker| (worker.link.load(), !worker.ready));
             let Some(worker) = free else {
                 self.queue.push_front(task);
@@ -764,6 +794,32 @@ impl State {
             worker.full = false;
             if std::mem::take(&mut worker.fresh) {
                 worker.link.ring();
+            }
+        }
+    }
+
+    /// Puts back at the head of the queue what waits behind a task that takes unusually long: it came before all that is
+    /// in the queue.
+    fn take_back_from_stuck(&mut self) {
+        if self.workers.len() < 2 || self.queue.is_empty() {
+            return;
+        }
+        let now = now();
+        if now.saturating_sub(self.looked) < LOOK.as_nanos() as u64 {
+            return;
+        }
+        self.looked = now;
+        let long = (AHEAD.as_nanos() as u64).max((2.0 * self.average) as u64);
+        for worker in &mut self.workers {
+            worker.stuck = worker
+                .link
+                .first_began()
+                .is_some_and(|began| now.saturating_sub(began) > long);
+            if worker.stuck {
+                while let Some(task) = worker.link.take_back_last() {
+                    task.set_place(Place::Queued);
+                    self.queue.push_front(task);
+                }
             }
         }
     }
