@@ -11,7 +11,7 @@
 //! | together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`] |
 //! | time | [`sleep`], [`timeout`], [`timeout_at`], [`wait_for`]; [`shield`] |
 //! | between tasks | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`], [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
-//! | sockets | [`net`] |
+//! | outside | [`net`]: sockets; [`signal`] |
 //! | threads | [`to_thread`], [`wrap_future`], [`Remote::run_coroutine_threadsafe`] |
 //! | tests | [`testing`] |
 //! | beneath | [`engine`], the loop without a language: the crate's own tasks and Python's handles both run on it |
@@ -52,6 +52,8 @@ mod runner;
 mod semaphore;
 #[cfg(not(loom))]
 mod shield;
+#[cfg(not(loom))]
+pub mod signal;
 #[cfg(not(loom))]
 mod sleep;
 #[cfg(not(loom))]

@@ -13,6 +13,7 @@ use super::{EventLoop, ExceptionContext};
 use crate::asyncio::engine::{self, Clock, Host, Interest, Nanos, Readiness, Remote, Trigger};
 use crate::asyncio::error::{Error, Result};
 use crate::asyncio::handle::{Call, Scheduled};
+use crate::asyncio::signal::Signals;
 use crate::asyncio::source::{Callbacks, Repeated, Source};
 use crate::asyncio::task::{AnyTask, Run};
 use crate::asyncio::testing::Shuffle;
@@ -71,6 +72,7 @@ pub(in crate::asyncio) struct Inner {
     pub(super) slow_callback_duration: Cell<Duration>,
     pub(super) exception_handler: RefCell<Option<ExceptionHandler>>,
     pub(in crate::asyncio) order: RefCell<Option<Shuffle>>,
+    pub(in crate::asyncio) signals: Signals,
     /// The pool of `to_thread`, once there was a call.
     executor: RefCell<Option<ThreadPoolExecutor>>,
 }
@@ -102,6 +104,7 @@ impl Inner {
             slow_callback_duration: Cell::new(Duration::from_millis(100)),
             exception_handler: RefCell::new(None),
             order: RefCell::new(None),
+            signals: Signals::default(),
             executor: RefCell::new(None),
         }))
     }
@@ -331,6 +334,7 @@ impl Inner {
         if let Some(executor) = self.executor.take() {
             executor.shutdown(true, true);
         }
+        self.signals.clear();
         let Some(mut engine) = self.engine.take() else {
             return;
         };

@@ -20,6 +20,7 @@ mod queue;
 mod runner;
 mod semaphore;
 mod shield;
+mod signal;
 mod sleep;
 mod task;
 mod task_group;
