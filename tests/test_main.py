@@ -174,6 +174,8 @@ def test_a_module_a_package_and_a_submodule(program, tmp_path):
         program(f"print({name!r}){LOOK_AROUND}" if name != "__init__" else "", f"package/{name}.py")
     for name in ("module", "package", "package.part"):
         assert same("-m", name, "-c", "--help")[0] == 0
+    program("def f():\n    1 / 0\n\nf()", "package/part.py")
+    assert same("-m", "package.part")[0] == 1
 
 
 def test_a_folder_and_a_zip_file_run_their_main(program, tmp_path):
@@ -228,6 +230,27 @@ def test_a_program_ends_as_by_itself(program, text, code):
     assert same(program(text))[0] == code
     if "while" not in text:
         assert same("-c", text)[0] == code
+
+
+def test_ctrl_c_ends_asyncio_run_as_by_itself(program):
+    program("""
+import asyncio, os, signal
+
+async def main():
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+    try:
+        await asyncio.sleep(600)
+    finally:
+        print("cleaned up")
+
+asyncio.run(main())
+""")
+    results = []
+    for runner in (run, on_ropewalk):
+        code, output, errors = runner("program.py")
+        results.append((code, output, LIBRARY_FRAME.sub("", errors)))
+    assert results[0] == results[1]
+    assert results[0][:2] == (-signal.SIGINT, "cleaned up\n")
 
 
 def test_what_is_not_there_is_refused_as_by_itself(program, tmp_path):
