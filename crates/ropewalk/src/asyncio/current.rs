@@ -144,6 +144,12 @@ pub fn current_task() -> Option<AnyTask> {
     }))
 }
 
+/// Whether `task` runs in this thread.
+pub(super) fn is_current(task: &Arc<dyn Run>) -> bool {
+    let current = CURRENT.try_with(|current| current.task.get()).ok().flatten();
+    current.is_some_and(|current| ptr::addr_eq(current.as_ptr(), Arc::as_ptr(task)))
+}
+
 /// The tasks of the running loop that are not done (Python: `asyncio.all_tasks`); none outside a loop.
 pub fn all_tasks() -> Vec<AnyTask> {
     with_loop(Inner::all_tasks).unwrap_or_default()

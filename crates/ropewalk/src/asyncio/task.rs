@@ -6,7 +6,7 @@
 //! `dyn Run`. It is counted atomically, since its wakers may be in any thread.
 //!
 //! # Access rules
-//! - `Header::remote`, `posted` and `loop_id` belong to every thread.
+//! - `Header::posted` and `loop_id` belong to every thread.
 //! - All else (`Header::local`, the outcome, the future) belongs to the loop's thread. Handles cannot leave it, and a waker
 //!   touches these parts only where the loop with the task's number runs in its own thread.
 //! - The future is polled and dropped by the loop alone, while `stage` says so, and is gone when the stage is DONE.
@@ -25,14 +25,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::cancel::Requests;
 use super::current::{self, TaskGuard};
-use super::engine::Remote;
 use super::error::{Cancelled, Error, Result};
-use super::event_loop::{Entry, Inner, Mail};
+use super::event_loop::{Entry, Inner, Mail, remotes};
 use super::handle::Call;
 
 /// Where a task stands.
@@ -49,7 +48,6 @@ enum Stage {
 /// What every task has.
 pub(super) struct Header {
     loop_id: u64,
-    remote: Remote<Mail>,
     /// Mail from another thread is under way.
     posted: AtomicBool,
     pub(super) local: Local,
@@ -125,16 +123,13 @@ where
     T: 'static,
     F: Future<Output = Result<T>> + 'static,
 {
-    /// Python counts the names of tasks over all loops.
-    static NUMBER: AtomicU64 = AtomicU64::new(1);
     let local = Local {
         stage: Plain::new(Stage::Created),
         scheduled: Plain::new(true),
         aborted: Plain::new(false),
         cancelled: Plain::new(false),
         requests: Requests::default(),
-        // Relaxed: a number, which orders nothing.
-        number: NUMBER.fetch_add(1, Ordering::Relaxed),
+        number: inner.task_number(),
         name: RefCell::new(None),
         index,
         waited: Plain::new(false),
@@ -147,7 +142,6 @@ where
     Arc::new(Cell {
         header: Header {
             loop_id: inner.id,
-            remote: inner.remote.clone(),
             posted: AtomicBool::new(false),
             local,
         },
@@ -180,8 +174,9 @@ fn wake(task: Arc<dyn Run>) {
         }
     } else if !header.posted.swap(true, Ordering::AcqRel) {
         // Pairs with `received`. When the loop is gone so is the future: the mail comes back and is dropped.
-        let remote = header.remote.clone();
-        let _ = remote.send(Mail::Wake(task));
+        if let Some(remote) = remotes::get(header.loop_id) {
+            let _ = remote.send(Mail::Wake(task));
+        }
     }
 }
 
@@ -272,12 +267,14 @@ where
         let local = &self.header.local;
         // Still not DONE while the future's destructors run: they may come back to the task, and find it unfinished.
         local.stage.set(Stage::Running);
-        // SAFETY: only here is it dropped, and DONE, set below, keeps everybody from it afterwards; nobody polls it
-        // now. A panic on the way is the hook's to report.
-        let dropped = panic::catch_unwind(AssertUnwindSafe(|| unsafe {
-            ManuallyDrop::drop(&mut *self.future.get());
-        }));
-        drop(dropped);
+        if std::mem::needs_drop::<F>() {
+            // SAFETY: only here is it dropped, and DONE, set below, keeps everybody from it afterwards; nobody polls
+            // it now. A panic on the way is the hook's to report.
+            let dropped = panic::catch_unwind(AssertUnwindSafe(|| unsafe {
+                ManuallyDrop::drop(&mut *self.future.get());
+            }));
+            drop(dropped);
+        }
         local.stage.set(Stage::Done);
         local
             .cancelled
@@ -389,7 +386,7 @@ impl AnyTask {
         self.done() && self.local().cancelled.get()
     }
 
-    /// The task's name; `Task-N` if none was given.
+    /// The task's name; if none was given `Task-N`, counted in each loop.
     pub fn name(&self) -> Arc<str> {
         let local = self.local();
         let mut name = local.name.borrow_mut();
@@ -576,7 +573,7 @@ impl<T: 'static> Task<T> {
         if self.done() {
             return Poll::Ready(self.result());
         }
-        if super::current_task().is_some_and(|task| task.is(&self.any)) {
+        if current::is_current(&self.any.task) {
             return Poll::Ready(Err(Error::misuse("a task cannot await itself")));
         }
         self.any.set_waiter(cx.waker());

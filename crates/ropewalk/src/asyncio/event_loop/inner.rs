@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{EventLoop, ExceptionContext};
+use super::{EventLoop, ExceptionContext, remotes};
 use crate::asyncio::engine::{self, Clock, Host, Interest, Nanos, Readiness, Remote, Trigger};
 use crate::asyncio::error::{Error, Result};
 use crate::asyncio::handle::{Call, Scheduled};
@@ -62,10 +62,11 @@ type ExceptionHandler = Rc<dyn Fn(&EventLoop, &ExceptionContext)>;
 pub(in crate::asyncio) struct Inner {
     /// Never 0, never another's: an address could be a dead loop's.
     pub(in crate::asyncio) id: u64,
-    pub(in crate::asyncio) remote: Remote<Mail>,
+    pub(super) remote: Remote<Mail>,
     /// None once the loop is closed. Never borrowed while user code runs.
     engine: RefCell<Option<Engine>>,
     tasks: RefCell<Slots>,
+    task_number: Cell<u64>,
     pub(super) running: Cell<bool>,
     pub(super) stopping: Cell<bool>,
     pub(super) debug: Cell<bool>,
@@ -92,12 +93,15 @@ impl Inner {
             engine.clock = clock;
             engine.time();
         }
+        // Relaxed: a number, which orders nothing.
+        let id = ID.fetch_add(1, Ordering::Relaxed);
+        remotes::add(id, engine.remote());
         Ok(Rc::new(Self {
-            // Relaxed: a number, which orders nothing.
-            id: ID.fetch_add(1, Ordering::Relaxed),
+            id,
             remote: engine.remote(),
             engine: RefCell::new(Some(engine)),
             tasks: RefCell::default(),
+            task_number: Cell::new(0),
             running: Cell::new(false),
             stopping: Cell::new(false),
             debug: Cell::new(false),
@@ -162,6 +166,13 @@ impl Inner {
         drop(slots);
         self.push(Entry::Task(task.clone()));
         task
+    }
+
+    /// The number in the name of the next task.
+    pub(in crate::asyncio) fn task_number(&self) -> u64 {
+        let number = self.task_number.get() + 1;
+        self.task_number.set(number);
+        number
     }
 
     pub(in crate::asyncio) fn forget_task(&self, index: usize) -> Option<Arc<dyn Run>> {
@@ -335,6 +346,7 @@ impl Inner {
             executor.shutdown(true, true);
         }
         self.signals.clear();
+        remotes::remove(self.id);
         let Some(mut engine) = self.engine.take() else {
             return;
         };

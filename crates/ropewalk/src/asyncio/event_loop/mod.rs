@@ -2,6 +2,7 @@
 
 mod inner;
 mod remote;
+pub(super) mod remotes;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
