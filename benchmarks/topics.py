@@ -119,6 +119,18 @@ TOPICS = (
         ),
     ),
     Topic(
+        "rust event loop",
+        "asyncio",
+        ("tokio", "smol"),
+        (
+            Row("spawn + join", {"tokio": 4, "smol": 3}, pinned=(True,)),
+            Row("yield", {"tokio": 3, "smol": 3}, pinned=(True,)),
+            Row("timer insert + cancel", {"tokio": 4, "smol": 1.5}, pinned=(True,)),
+            Row("TCP echo 1 KiB", {"tokio": 0.95, "smol": 1.4}, pinned=(True,)),
+            Row("TCP echo 1 KiB, 50 connections", {"tokio": 0.95, "smol": 1.4}, pinned=(True,)),
+        ),
+    ),
+    Topic(
         "rust gil",
         "gil",
         (),
