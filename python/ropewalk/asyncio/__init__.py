@@ -8,6 +8,7 @@ from ropewalk.asyncio.event_loop import EventLoop, Future, Task
 from ropewalk.asyncio.gathering import gather
 from ropewalk.asyncio.policy import EventLoopPolicy, install, new_event_loop, run, uninstall
 from ropewalk.asyncio.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
+from ropewalk.asyncio.transports import SocketTransport
 
 __all__ = [
     "EventLoop",
@@ -17,6 +18,7 @@ __all__ = [
     "PriorityQueue",
     "Queue",
     "QueueShutDown",
+    "SocketTransport",
     "Task",
     "gather",
     "install",

@@ -11,12 +11,13 @@ import socket
 import sys
 import threading
 import weakref
-from asyncio import events
+from asyncio import events, sslproto
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import ropewalk.futures
 from ropewalk import _native
+from ropewalk.asyncio.transports import SocketTransport
 
 Future, Task = _native.loop_types()
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
         def __init__(self, selector: Any) -> None: ...
         def _check_closed(self) -> None: ...
+        def _ensure_fd_no_transport(self, fd: Any) -> None: ...
         def _check_running(self) -> None: ...
         def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
 
@@ -98,6 +100,28 @@ class EventLoop(_native.Loop, _Asyncio):  # type: ignore[misc]
     def close(self) -> None:
         super().close()
         self._empty()
+
+    def _make_socket_transport(
+        self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None
+    ) -> SocketTransport:
+        self._ensure_fd_no_transport(sock)
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: Any,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: Any = None,
+        *,
+        extra: Any = None,
+        server: Any = None,
+        **options: Any,
+    ) -> Any:
+        self._ensure_fd_no_transport(rawsock)
+        tls: Any = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, **options)
+        SocketTransport(self, rawsock, tls, extra=extra, server=server)
+        return tls._app_transport
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if executor is None and self._default_executor is None and not self._closed:

@@ -3,21 +3,25 @@
 //! The other half, what runs once for a connection or a run, is `asyncio`'s own Python, of which
 //! `ropewalk.asyncio.EventLoop` is a subclass.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
-use ropewalk::asyncio::engine::{Engine, Event, Host, Interest, Nanos, Remote, Trigger};
+use ropewalk::asyncio::engine::{Clock, Engine, Event, Host, Interest, Nanos, Trigger};
 
 use super::future::Future;
 use super::gathering::Gathering;
 use super::gil::Gil;
 use super::handle::{Arguments, Handle, TimerHandle};
 use super::names::Names;
+use super::stream::Stream;
 use super::task::Task;
+
+/// Bytes read at once, as asyncio does.
+const READ: usize = 256 * 1024;
 
 /// What is ready, or will be at a time.
 pub(super) enum Entry {
@@ -88,11 +92,15 @@ impl Host for Python_ {
 /// The hot half of an event loop.
 #[pyclass(frozen, subclass, name = "Loop", module = "ropewalk._native")]
 pub(crate) struct Loop {
-    engine: Gil<RefCell<Engine<Python_>>>,
-    remote: Remote<Entry>,
+    /// None once the loop is closed: its descriptors go at once, whoever still holds the loop.
+    engine: Gil<RefCell<Option<Engine<Python_>>>>,
     state: Gil<Flags>,
     task_factory: Gil<RefCell<Option<Py<PyAny>>>>,
     current_handle: Gil<RefCell<Option<Py<PyAny>>>>,
+    /// Streams that have something to send at the end of the turn.
+    dirty: Gil<RefCell<Vec<Py<Stream>>>>,
+    /// Where streams read into: one for all, made when it is first needed.
+    buffer: Gil<RefCell<Vec<u8>>>,
 }
 
 struct Flags {
@@ -107,6 +115,12 @@ struct Flags {
 impl Loop {
     pub(super) fn debug(&self, py: Python<'_>) -> bool {
         self.state.get(py).debug.get()
+    }
+
+    /// The engine, borrowed for some moves.
+    fn engine<'a>(&'a self, py: Python<'a>) -> PyResult<RefMut<'a, Engine<Python_>>> {
+        RefMut::filter_map(self.engine.get(py).borrow_mut(), Option::as_mut)
+            .map_err(|_| PyRuntimeError::new_err("Event loop is closed"))
     }
 
     fn check_closed(&self, py: Python<'_>) -> PyResult<()> {
@@ -144,12 +158,20 @@ impl Loop {
             drop(entry);
             return Err(error);
         }
-        self.engine.get(this.py()).borrow_mut().push(entry);
+        self.engine(this.py())?.push(entry);
         Ok(())
     }
 
+    fn ring(&self, py: Python<'_>) {
+        if let Ok(engine) = self.engine(py) {
+            engine.ring();
+        }
+    }
+
     pub(super) fn timer_cancelled(&self, py: Python<'_>) {
-        self.engine.get(py).borrow_mut().timer_cancelled();
+        if let Ok(mut engine) = self.engine(py) {
+            engine.timer_cancelled();
+        }
     }
 
     fn at<'py>(
@@ -161,11 +183,7 @@ impl Loop {
     ) -> PyResult<Bound<'py, TimerHandle>> {
         let handle = TimerHandle::create(this, when, callback, arguments, context)?;
         let entry = Entry::Timer(handle.clone().unbind());
-        this.get()
-            .engine
-            .get(this.py())
-            .borrow_mut()
-            .push_at(nanos(when), entry);
+        this.get().engine(this.py())?.push_at(nanos(when), entry);
         Ok(handle)
     }
 
@@ -215,39 +233,41 @@ impl Loop {
     fn turn(&self, this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let flags = self.state.get(py);
-        let engine = self.engine.get(py);
-        if engine.borrow().ready() == 0 {
+        if !self.dirty.get(py).borrow().is_empty() {
+            self.flush(this)?; // written between two runs
+        }
+        if self.engine(py)?.ready() == 0 {
             // A signal that came while no Python code ran has interrupted nothing: its handler runs before we sleep.
             py.check_signals()?;
         }
-        let wait = engine.borrow_mut().wait(!flags.stopping.get());
+        let wait = self.engine(py)?.wait(!flags.stopping.get());
         if let Some(wait) = wait {
             let woken = if wait.may_sleep() {
                 self.hide(this)?;
                 let woken = py.detach(|| wait.block());
                 let result = py.check_signals();
                 if let Err(error) = result {
-                    engine.borrow_mut().woke(woken)?;
+                    self.engine(py)?.woke(woken)?;
                     return Err(error);
                 }
                 woken
             } else {
                 wait.block()
             };
-            engine.borrow_mut().woke(woken)?;
+            self.engine(py)?.woke(woken)?;
             loop {
-                let event = engine.borrow_mut().next_event();
+                let event = self.engine(py)?.next_event();
                 let Some(event) = event else { break };
                 self.fire(py, event);
             }
         }
         let ready = {
-            let mut engine = engine.borrow_mut();
+            let mut engine = self.engine(py)?;
             engine.expire();
             engine.ready()
         };
         for _ in 0..ready {
-            let Some(entry) = engine.borrow_mut().pop() else {
+            let Some(entry) = self.engine(py)?.pop() else {
                 break;
             };
             if flags.debug.get() {
@@ -256,12 +276,51 @@ impl Loop {
                 self.run_entry(this, entry)?
             }
         }
-        self.hide(this)
+        self.hide(this)?;
+        self.flush(this)
+    }
+
+    /// Has a stream flushed at the end of the turn.
+    pub(super) fn flush_later(&self, py: Python<'_>, stream: Py<Stream>) {
+        self.dirty.get(py).borrow_mut().push(stream);
+        // A write from outside a turn, while the loop sleeps.
+        self.ring(py);
+    }
+
+    /// Lends the buffer that streams read into.
+    pub(super) fn with_buffer<R>(&self, py: Python<'_>, read: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut buffer = self.buffer.get(py).borrow_mut();
+        if buffer.is_empty() {
+            buffer.resize(READ, 0);
+        }
+        read(&mut buffer)
+    }
+
+    fn flush(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        loop {
+            let streams = std::mem::take(&mut *self.dirty.get(py).borrow_mut());
+            if streams.is_empty() {
+                return Ok(());
+            }
+            for stream in streams {
+                match stream.get().flush(py) {
+                    Ok(()) => {}
+                    Err(error) if super::names::is_fatal(error.value(py)) => return Err(error),
+                    Err(error) => {
+                        let context = PyDict::new(py);
+                        context.set_item("message", "Exception after a write")?;
+                        context.set_item("exception", error.into_value(py))?;
+                        this.call_method1("call_exception_handler", (context,))?;
+                    }
+                }
+            }
+        }
     }
 
     /// Makes ready whoever waits for a descriptor.
     fn fire(&self, py: Python<'_>, event: Event) {
-        let mut engine = self.engine.get(py).borrow_mut();
+        let Ok(mut engine) = self.engine(py) else { return };
         let Some(source) = engine.reactor.source(event.fd) else {
             return;
         };
@@ -391,7 +450,7 @@ impl Loop {
         this.get().check_closed(py)?;
         let fd = descriptor(fd)?;
         let handle = Handle::create(this, callback, Arguments::from(arguments)?, None)?;
-        let mut guard = this.get().engine.get(py).borrow_mut();
+        let mut guard = this.get().engine(py)?;
         let engine = &mut *guard;
         // SAFETY: the borrow ends with this function; a descriptor that is closed is the system's to refuse.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -429,7 +488,7 @@ impl Loop {
             return Ok(false);
         }
         let fd = descriptor(fd)?;
-        let mut guard = this.get().engine.get(py).borrow_mut();
+        let mut guard = this.get().engine(py)?;
         let Some(source) = guard.reactor.source_mut(fd) else {
             return Ok(false);
         };
@@ -456,12 +515,14 @@ impl Loop {
     }
 
     fn empty(&self, py: Python<'_>) {
-        let mut engine = self.engine.get(py).borrow_mut();
+        let engine = self.engine.get(py).borrow_mut().take();
+        let Some(mut engine) = engine else { return };
         let ready: Vec<_> = std::iter::from_fn(|| engine.pop()).collect();
         let timers: Vec<_> = engine.timers.take().collect();
         let sources: Vec<_> = engine.reactor.take().collect();
         drop(engine);
-        drop((ready, timers, sources));
+        let dirty = std::mem::take(&mut *self.dirty.get(py).borrow_mut());
+        drop((ready, timers, sources, dirty));
     }
 }
 
@@ -480,8 +541,7 @@ impl Loop {
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let engine = Engine::new().map_err(|error| os_error(&error))?;
         Ok(Self {
-            remote: engine.remote(),
-            engine: Gil::new(RefCell::new(engine)),
+            engine: Gil::new(RefCell::new(Some(engine))),
             state: Gil::new(Flags {
                 closed: Cell::new(false),
                 stopping: Cell::new(false),
@@ -491,6 +551,8 @@ impl Loop {
             }),
             task_factory: Gil::new(RefCell::new(None)),
             current_handle: Gil::new(RefCell::new(None)),
+            dirty: Gil::new(RefCell::new(Vec::new())),
+            buffer: Gil::new(RefCell::new(Vec::new())),
         })
     }
 
@@ -507,9 +569,7 @@ impl Loop {
         event_loop.check_callback(this, callback, "call_soon")?;
         let handle = Handle::create(this, callback, Arguments::from(args)?, context)?;
         event_loop
-            .engine
-            .get(this.py())
-            .borrow_mut()
+            .engine(this.py())?
             .push(Entry::Handle(handle.clone().unbind()));
         Ok(handle)
     }
@@ -527,11 +587,9 @@ impl Loop {
         event_loop.check_callback(this, callback, "call_soon_threadsafe")?;
         let handle = Handle::create(this, callback, Arguments::from(args)?, context)?;
         event_loop
-            .engine
-            .get(this.py())
-            .borrow_mut()
+            .engine(this.py())?
             .push(Entry::Handle(handle.clone().unbind()));
-        event_loop.remote.ring();
+        event_loop.ring(this.py());
         Ok(handle)
     }
 
@@ -574,7 +632,11 @@ impl Loop {
 
     /// The loop's clock, in seconds: `time.monotonic()`.
     fn time(&self, py: Python<'_>) -> f64 {
-        self.engine.get(py).borrow_mut().time() as f64 / 1e9
+        let now = match self.engine(py) {
+            Ok(mut engine) => engine.time(),
+            Err(_) => Clock::Monotonic.now(),
+        };
+        now as f64 / 1e9
     }
 
     /// Stop the loop at the end of this turn.
@@ -632,7 +694,7 @@ impl Loop {
     fn _run(this: &Bound<'_, Self>) -> PyResult<()> {
         let event_loop = this.get();
         let py = this.py();
-        event_loop.engine.get(py).borrow_mut().start();
+        event_loop.engine(py)?.start();
         loop {
             if let Err(error) = event_loop.turn(this) {
                 event_loop.hide(this)?;
@@ -646,29 +708,31 @@ impl Loop {
 
     /// Run one turn.
     fn _run_once(this: &Bound<'_, Self>) -> PyResult<()> {
-        this.get().engine.get(this.py()).borrow_mut().start();
+        this.get().engine(this.py())?.start();
         this.get().turn(this)
     }
 
     /// Append a handle made by asyncio.
-    fn _add_callback(&self, py: Python<'_>, handle: Py<PyAny>) {
-        self.engine.get(py).borrow_mut().push(Entry::Foreign(handle));
+    fn _add_callback(&self, py: Python<'_>, handle: Py<PyAny>) -> PyResult<()> {
+        self.engine(py)?.push(Entry::Foreign(handle));
+        Ok(())
     }
 
     /// The same from a signal handler or another thread.
-    fn _add_callback_signalsafe(&self, py: Python<'_>, handle: Py<PyAny>) {
-        self._add_callback(py, handle);
-        self.remote.ring();
+    fn _add_callback_signalsafe(&self, py: Python<'_>, handle: Py<PyAny>) -> PyResult<()> {
+        self._add_callback(py, handle)?;
+        self.ring(py);
+        Ok(())
     }
 
-    /// Forget every callback, timer and descriptor.
+    /// Forget every callback, timer and descriptor, for good.
     fn _empty(&self, py: Python<'_>) {
         self.empty(py);
     }
 
     /// Wake the loop from any thread.
-    fn _write_to_self(&self) {
-        self.remote.ring();
+    fn _write_to_self(&self, py: Python<'_>) {
+        self.ring(py);
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -701,7 +765,7 @@ impl Loop {
 
     /// What is waited for on a descriptor: 1 for reading, 2 for writing, 3 for both, 0 for nothing.
     fn _interest(&self, py: Python<'_>, fd: RawFd) -> u8 {
-        let engine = self.engine.get(py).borrow();
+        let Ok(engine) = self.engine(py) else { return 0 };
         let interest = engine
             .reactor
             .source(fd)
@@ -795,7 +859,10 @@ impl Loop {
         else {
             return Ok(());
         };
-        for entry in engine.iter().chain(engine.timers.iter()) {
+        for entry in engine
+            .iter()
+            .flat_map(|engine| engine.iter().chain(engine.timers.iter()))
+        {
             match entry {
                 Entry::Handle(handle) => visit.call(handle)?,
                 Entry::Timer(handle) => visit.call(handle)?,
@@ -803,12 +870,17 @@ impl Loop {
                 Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => visit.call(task)?,
             }
         }
-        for source in engine.reactor.iter() {
+        for source in engine.iter().flat_map(|engine| engine.reactor.iter()) {
             visit.call(&source.reader)?;
             visit.call(&source.writer)?;
         }
         visit.call(&*factory)?;
-        visit.call(&*handle)
+        visit.call(&*handle)?;
+        // SAFETY: as above.
+        let Ok(dirty) = unsafe { self.dirty.traversed() }.try_borrow() else {
+            return Ok(());
+        };
+        dirty.iter().try_for_each(|stream| visit.call(stream))
     }
 
     fn __clear__(&self, py: Python<'_>) {
@@ -846,7 +918,7 @@ fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     Ok(number)
 }
 
-fn os_error(error: &std::io::Error) -> PyErr {
+pub(super) fn os_error(error: &std::io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(number) => PyOSError::new_err((number, strerror(number))),
         None => PyOSError::new_err(error.to_string()),

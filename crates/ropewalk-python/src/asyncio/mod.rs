@@ -9,6 +9,7 @@ mod handle;
 mod names;
 mod queue;
 mod raw;
+mod stream;
 mod task;
 
 use pyo3::prelude::*;
@@ -18,6 +19,7 @@ use pyo3::types::{PyList, PyType};
 pub(crate) use event_loop::Loop;
 pub(crate) use gathering::gather;
 pub(crate) use queue::Queue;
+pub(crate) use stream::Stream;
 
 static TYPES: PyOnceLock<(Py<PyType>, Py<PyType>)> = PyOnceLock::new();
 

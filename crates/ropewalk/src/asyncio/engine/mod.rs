@@ -130,6 +130,14 @@ struct Shared<M> {
     bell: Bell,
 }
 
+impl<M> Shared<M> {
+    fn ring(&self) {
+        if self.inbox.rouse() {
+            self.bell.ring();
+        }
+    }
+}
+
 impl<H: Host> Engine<H> {
     /// Makes an engine on the system's monotonic clock.
     ///
@@ -158,6 +166,11 @@ impl<H: Host> Engine<H> {
     /// A handle by which any thread reaches this engine.
     pub fn remote(&self) -> Remote<H::Mail> {
         Remote(self.shared.clone())
+    }
+
+    /// Wakes the loop if it sleeps, as [`Remote::ring`] does, for whoever has the engine.
+    pub fn ring(&self) {
+        self.shared.ring();
     }
 
     /// The time now, in nanoseconds of the engine's clock.
@@ -311,9 +324,7 @@ impl<M: Send> Remote<M> {
 
     /// Wakes the loop if it sleeps, so that it looks at its ring and timers again.
     pub fn ring(&self) {
-        if self.0.inbox.rouse() {
-            self.0.bell.ring();
-        }
+        self.0.ring();
     }
 }
 

@@ -164,15 +164,13 @@ impl<S> Reactor<S> {
         self.slots.iter().flatten().map(|slot| &slot.source)
     }
 
-    /// Forgets every descriptor, for a loop that closes.
+    /// Forgets every descriptor, for an engine that is dropped next. The kernel forgets them with the epoll descriptor;
+    /// in the child of a fork, which shares it, they stay for the parent.
     pub fn take(&mut self) -> impl Iterator<Item = S> + use<S> {
-        let slots = std::mem::take(&mut self.slots);
-        for (fd, _) in slots.iter().enumerate().filter(|(_, slot)| slot.is_some()) {
-            // SAFETY: as in `deregister`.
-            let fd = unsafe { BorrowedFd::borrow_raw(fd as RawFd) };
-            let _ = epoll::delete(&self.epoll, fd);
-        }
-        slots.into_iter().flatten().map(|slot| slot.source)
+        std::mem::take(&mut self.slots)
+            .into_iter()
+            .flatten()
+            .map(|slot| slot.source)
     }
 
     pub(super) fn share(&self) -> Arc<OwnedFd> {
