@@ -58,6 +58,23 @@ mod sync;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub use ropewalk_macros::remote;
 
+/// Makes an async `main` the program's: [`asyncio::run`] runs it.
+///
+/// It takes no arguments and returns an [`asyncio::Result`].
+///
+/// ```
+/// use ropewalk::asyncio;
+/// use std::time::Duration;
+///
+/// #[ropewalk::main]
+/// async fn main() -> asyncio::Result<()> {
+///     asyncio::sleep(Duration::from_millis(1)).await?;
+///     Ok(())
+/// }
+/// ```
+#[cfg(all(target_os = "linux", not(loom)))]
+pub use ropewalk_macros::main;
+
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

@@ -31,11 +31,50 @@ macro_rules! examples {
 
 examples! { simple_coro2 averager averager_result grouper thrown_errors clean_up delegation_chain lost_update toy_interpreter }
 
+#[cfg(target_os = "linux")]
+examples! { hello group_clean_up }
+
 #[test]
 fn the_spinner_turns_until_the_answer_is_there() {
-    let output = run("spinner_thread", &["0.25"]);
+    spinner_turns("spinner_thread", "spinner object: ");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_spinner_of_a_coroutine_turns_and_does_not_when_the_loop_is_blocked() {
+    let object = "spinner object: <Task pending name='Task-2'>";
+    spinner_turns("spinner_coroutine", object);
+    let blocked = run("spinner_coroutine", &["0.01", "--blocked"]);
+    assert_eq!(blocked, format!("{object}\nAnswer: 42\n"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn tasks_wait_at_the_same_time() {
+    let output = run("say_after", &["0.05"]);
+    let lines: Vec<&str> = output.lines().map(str::trim).collect();
+    assert_eq!(lines[..3], ["in_turn:", "hello", "world"]);
+    assert_eq!(lines[4..7], ["by_create_task:", "hello", "world"]);
+    for line in [lines[3], lines[7]] {
+        assert!(line.starts_with("took ") && line.ends_with(" s"), "{line}");
+    }
+    let output = run("two_io_tasks", &["0.05"]);
+    let lines: Vec<&str> = output.lines().collect();
+    let expected = [
+        "task 1 begins",
+        "task 2 begins",
+        "task 1 is done, which took 2 s",
+        "task 2 is done, which took 3 s",
+        r#"["result 1", "result 2"]"#,
+    ];
+    assert_eq!(lines[..5], expected);
+    assert!(lines[5].starts_with("both took "));
+}
+
+fn spinner_turns(example: &str, object: &str) {
+    let output = run(example, &["0.25"]);
     let (first, rest) = output.split_once('\n').unwrap();
-    assert!(first.starts_with("spinner object: "));
+    assert!(first.starts_with(object), "{first}");
     let parts: Vec<&str> = rest.split('\r').collect();
     let (frames, end) = parts.split_at(parts.len() - 2);
     assert_eq!(end, [" ".repeat(12).as_str(), "Answer: 42\n"]);
