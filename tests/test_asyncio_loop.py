@@ -20,6 +20,7 @@ import pytest
 
 import ropewalk
 import ropewalk.asyncio
+import ropewalk.futures
 from ropewalk.asyncio import EventLoop
 
 
@@ -393,6 +394,50 @@ def test_the_executor_is_ropewalks_unless_the_user_sets_one(loop: EventLoop) -> 
 
     loop.run_until_complete(main())
     loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_an_executors_exceptions_and_cancellations_reach_the_loop_and_back(loop: EventLoop) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def block() -> None:
+        started.set()
+        go.wait(60)
+
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(None, divmod, 1, 0)
+        loop.set_default_executor(ropewalk.futures.ThreadPoolExecutor(1))
+        blocked = loop.run_in_executor(None, block)
+        while not started.is_set():
+            await asyncio.sleep(0.001)
+        ran: list[int] = []
+        queued = loop.run_in_executor(None, ran.append, 1)
+        queued.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        await asyncio.sleep(0)  # the callback that cancels the call
+        go.set()
+        await blocked
+        assert await loop.run_in_executor(None, len, "four") == 4
+        assert ran == []
+
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_a_result_that_comes_after_the_loop_is_closed_harms_no_one() -> None:
+    program = """if True:
+        import threading, ropewalk.asyncio
+        loop = ropewalk.asyncio.EventLoop()
+        go = threading.Event()
+        loop.call_soon(loop.run_in_executor, None, go.wait)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        go.set()
+    """
+    done = run_python(program)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_addresses_that_need_no_look_up_need_no_thread(loop: EventLoop) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from asyncio import events, sslproto
+from asyncio.futures import _copy_future_state  # type: ignore[attr-defined]
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
         def __init__(self, selector: Any) -> None: ...
         def _check_closed(self) -> None: ...
+        def _check_default_executor(self) -> None: ...
         def _ensure_fd_no_transport(self, fd: Any) -> None: ...
         def _check_running(self) -> None: ...
         def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
@@ -126,7 +128,26 @@ class EventLoop(_native.Loop, _Asyncio):  # type: ignore[misc]
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if executor is None and self._default_executor is None and not self._closed:
             self._default_executor = ropewalk.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
-        return super().run_in_executor(executor, func, *args)
+        if executor is not None or self._debug or not isinstance(self._default_executor, ropewalk.futures.Executor):
+            return super().run_in_executor(executor, func, *args)
+        # What asyncio's `wrap_future` comes to, with fewer calls.
+        self._check_closed()
+        self._check_default_executor()
+        call = self._default_executor.submit(func, *args)
+        future = self.create_future()
+
+        def depart(_: object) -> None:
+            # The loop may be closed by the time that the call is done: then no one waits.
+            with contextlib.suppress(RuntimeError):
+                self.call_soon_threadsafe(_copy_future_state, call, future)
+
+        def follow(_: object) -> None:
+            if future.cancelled():
+                call.cancel()
+
+        future.add_done_callback(follow)
+        call.add_done_callback(depart)
+        return future
 
     async def getaddrinfo(
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0

@@ -181,24 +181,32 @@ impl Queue {
         }
     }
 
-    /// Makes a waiter, a future of the loop that runs, and puts it in line.
-    fn wait<'py>(this: &Bound<'py, Self>, side: Side) -> PyResult<Bound<'py, PyAny>> {
+    /// The loop that runs, which the queue belongs to from its first use of one.
+    fn own_loop<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();
         let running = py
             .import(intern!(py, "asyncio"))?
             .call_method0(intern!(py, "get_running_loop"))?;
-        let queue = this.get();
-        let bound = queue
-            .inner
-            .get(py)
-            .borrow_mut()
+        let mut inner = this.get().inner.get(py).borrow_mut();
+        let own = inner
             .event_loop
             .get_or_insert_with(|| running.clone().unbind())
             .clone_ref(py);
-        if !bound.is(&running) {
-            let message = format!("{} is bound to a different event loop", this.repr()?);
-            return Err(PyRuntimeError::new_err(message));
+        drop(inner);
+        if own.is(&running) {
+            return Ok(running);
         }
+        Err(PyRuntimeError::new_err(format!(
+            "{} is bound to a different event loop",
+            this.repr()?
+        )))
+    }
+
+    /// Makes a waiter, a future of the loop that runs, and puts it in line.
+    fn wait<'py>(this: &Bound<'py, Self>, side: Side) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        let queue = this.get();
+        let running = Self::own_loop(this)?;
         let waiter = match running.cast::<Loop>() {
             Ok(native) => Future::create(native)?,
             Err(_) => running.call_method0(intern!(py, "create_future"))?,
@@ -384,6 +392,10 @@ impl Queue {
         }
         self.wake_all(py, Side::Get)?;
         self.wake_all(py, Side::Put)
+    }
+
+    fn _get_loop<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::own_loop(this)
     }
 
     fn _format(&self, py: Python<'_>) -> PyResult<String> {
