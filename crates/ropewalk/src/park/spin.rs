@@ -54,11 +54,13 @@ pub fn spin<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     BUDGET.with(|budget| {
         let nanos = budget.get().clamp(limit / 1024, limit);
         let deadline = Instant::now() + Duration::from_nanos(nanos.into());
+        let mut yielded = false;
         loop {
             for _ in 0..LOOKS {
                 hint::spin_loop();
                 if let Some(found) = look() {
-                    budget.set(nanos.saturating_mul(2));
+                    // What was there at once says little of how long a look may take.
+                    budget.set(nanos.saturating_add(if yielded { nanos } else { nanos / 16 + 1 }));
                     return Some(found);
                 }
             }
@@ -74,6 +76,7 @@ pub fn spin<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
                 budget.set(0);
                 return look();
             }
+            yielded = true;
         }
     })
 }
