@@ -26,9 +26,10 @@ use crate::sync::lock;
 /// How much work a worker is sent ahead: so much that on a busy machine it need not wait for the next.
 const AHEAD: Duration = Duration::from_millis(5);
 
-/// The fewest and the most tasks that a worker has, the one that it runs included. What it does not get to is taken
+/// The fewest and the most tasks that a worker has, the one that it runs included. Not so few even where tasks have been
+/// long: if the next ones are short, the pool learns of it in one round trip. What a worker does not get to is taken
 /// back.
-const MIN_DEPTH: usize = 2;
+const MIN_DEPTH: usize = 8;
 const MAX_DEPTH: usize = 256;
 
 /// How often it is looked whether a worker is at one task for so long that others should have what is behind it.
@@ -798,6 +799,11 @@ impl State {
         }
     }
 
+    /// From how many nanoseconds on a task takes unusually long, and `least` at least.
+    fn long(&self, least: Duration) -> u64 {
+        (least.as_nanos() as u64).max((2.0 * self.average) as u64)
+    }
+
     /// Puts back at the head of the queue what waits behind a task that takes unusually long: it came before all that is
     /// in the queue.
     fn take_back_from_stuck(&mut self) {
@@ -809,7 +815,7 @@ impl State {
             return;
         }
         self.looked = now;
-        let long = (AHEAD.as_nanos() as u64).max((2.0 * self.average) as u64);
+        let long = self.long(AHEAD);
         for worker in &mut self.workers {
             worker.stuck = worker
                 .link
@@ -840,9 +846,13 @@ impl State {
             else {
                 return;
             };
-            let half = spare(&self.workers[busiest]).div_ceil(2);
+            // All of it from a worker that is at one task for long, half from one that will get to it.
+            let began = self.workers[busiest].link.first_began();
+            let long = began.is_some_and(|began| now().saturating_sub(began) > self.long(LOOK));
+            let spare = spare(&self.workers[busiest]);
+            let share = if long { spare } else { spare.div_ceil(2) };
             let mut moved: Vec<_> = std::iter::from_fn(|| self.workers[busiest].link.take_back_last())
-                .take(half)
+                .take(share)
                 .collect();
             if moved.is_empty() {
                 return;
