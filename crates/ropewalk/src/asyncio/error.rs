@@ -186,7 +186,7 @@ impl Error {
     }
 }
 
-fn find_cancelled<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Cancelled> {
+pub(super) fn find_cancelled<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Cancelled> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(cancelled) = error.downcast_ref() {

@@ -1,4 +1,4 @@
-//! Sockets: TCP, Unix and UDP, and names of hosts.
+//! Sockets: TCP, Unix and UDP, names of hosts, and connections with buffers ([`open_connection`], [`start_server`]).
 //!
 //! Each belongs to the loop on which it was made. Operations are await points: a cancellation comes out of them as an
 //! [`io::Error`](std::io::Error) made of [`Cancelled`](super::Cancelled), before any byte is lost. Several tasks may use one
@@ -27,14 +27,20 @@
 //! # .unwrap();
 //! ```
 
+mod connection;
 mod dns;
+mod reader;
 mod stream;
 mod tcp;
 mod udp;
 mod unix;
+mod writer;
 
+pub use connection::{Server, open_connection, open_unix_connection, start_server};
 pub use dns::getaddrinfo;
+pub use reader::{IncompleteRead, LimitOverrun, StreamReader};
 pub use stream::{Listener, Stream};
 pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixStream};
+pub use writer::StreamWriter;

@@ -22,6 +22,7 @@ mod semaphore;
 mod shield;
 mod signal;
 mod sleep;
+mod streams;
 mod task;
 mod task_group;
 mod threads;

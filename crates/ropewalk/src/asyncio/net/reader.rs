@@ -1,0 +1,183 @@
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+use super::connection::Transport;
+use crate::asyncio::cancellable;
+use crate::asyncio::error::Result;
+
+/// How much a reader keeps at most while it looks for a separator, in bytes, if nothing else is said.
+pub(super) const LIMIT: usize = 64 * 1024;
+
+/// The reading end of a connection, with a buffer (Python: `asyncio.StreamReader`).
+///
+/// A cancellation loses nothing: what was read and not given out stays in the buffer.
+pub struct StreamReader {
+    transport: Rc<dyn Transport>,
+    buffer: Vec<u8>,
+    eof: bool,
+    limit: usize,
+}
+
+/// The stream ended too early (Python: `asyncio.IncompleteReadError`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncompleteRead {
+    /// What came before the end.
+    pub partial: Vec<u8>,
+    /// How many bytes were asked for; none if that was a separator.
+    pub expected: Option<usize>,
+}
+
+impl fmt::Display for IncompleteRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.partial.len();
+        match self.expected {
+            Some(expected) => write!(f, "{count} bytes read on a total of {expected} expected bytes"),
+            None => write!(f, "{count} bytes read on a total of undefined expected bytes"),
+        }
+    }
+}
+
+impl std::error::Error for IncompleteRead {}
+
+/// There is no separator within the limit (Python: `asyncio.LimitOverrunError`). The bytes stay in the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitOverrun {
+    /// How many bytes of the buffer belong to no separator.
+    pub consumed: usize,
+}
+
+impl fmt::Display for LimitOverrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("separator is not found, and chunk exceed the limit")
+    }
+}
+
+impl std::error::Error for LimitOverrun {}
+
+impl StreamReader {
+    pub(super) fn new(transport: Rc<dyn Transport>, limit: usize) -> Self {
+        Self {
+            transport,
+            buffer: Vec::new(),
+            eof: false,
+            limit,
+        }
+    }
+
+    /// Reads more into the buffer; false at the end of the stream.
+    async fn fill(&mut self) -> io::Result<bool> {
+        if !self.eof {
+            let read = std::future::poll_fn(|cx| {
+                let mut chunk = [0; 8192]; // here, so that it is no part of the future
+                let count = std::task::ready!(self.transport.poll_read(cx, &mut chunk))?;
+                self.buffer.extend_from_slice(&chunk[..count]);
+                std::task::Poll::Ready(io::Result::Ok(count))
+            });
+            self.eof = cancellable(read).await?? == 0;
+        }
+        Ok(!self.eof)
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        let rest = self.buffer.split_off(count);
+        std::mem::replace(&mut self.buffer, rest)
+    }
+
+    /// Reads what is there, at most `count` bytes; nothing at the end of the stream.
+    ///
+    /// # Errors
+    /// The system's; the cancellation of the task.
+    pub async fn read(&mut self, count: usize) -> Result<Vec<u8>> {
+        if self.buffer.is_empty() && count > 0 {
+            self.fill().await?;
+        }
+        Ok(self.take(count.min(self.buffer.len())))
+    }
+
+    /// Reads all that comes until the end of the stream (Python: `read(-1)`).
+    ///
+    /// # Errors
+    /// As [`read`](StreamReader::read).
+    pub async fn read_to_end(&mut self) -> Result<Vec<u8>> {
+        while self.fill().await? {}
+        Ok(self.take(self.buffer.len()))
+    }
+
+    /// Reads exactly `count` bytes.
+    ///
+    /// # Errors
+    /// As [`read`](StreamReader::read); [`IncompleteRead`], with what there was, if the stream ends before.
+    pub async fn readexactly(&mut self, count: usize) -> Result<Vec<u8>> {
+        while self.buffer.len() < count {
+            if !self.fill().await? {
+                let partial = self.take(self.buffer.len());
+                let expected = Some(count);
+                return Err(IncompleteRead { partial, expected }.into());
+            }
+        }
+        Ok(self.take(count))
+    }
+
+    /// Reads up to the first `separator`, which is the end of what is returned.
+    ///
+    /// # Errors
+    /// As [`read`](StreamReader::read); [`IncompleteRead`], with what there was, if the stream ends before; [`LimitOverrun`] if there
+    /// is none within the limit.
+    ///
+    /// # Panics
+    /// For an empty separator.
+    pub async fn readuntil(&mut self, separator: &[u8]) -> Result<Vec<u8>> {
+        assert!(!separator.is_empty(), "the separator should be at least one byte");
+        let mut searched = 0;
+        loop {
+            let found = self.buffer[searched..]
+                .windows(separator.len())
+                .position(|window| window == separator);
+            // The beginning of a separator may be the end of the buffer.
+            let end = found.map(|position| searched + position);
+            searched = (self.buffer.len() + 1).saturating_sub(separator.len());
+            if end.unwrap_or(searched) > self.limit {
+                let consumed = end.unwrap_or(searched);
+                return Err(LimitOverrun { consumed }.into());
+            }
+            if let Some(end) = end {
+                return Ok(self.take(end + separator.len()));
+            }
+            if !self.fill().await? {
+                let partial = self.take(self.buffer.len());
+                return Err(IncompleteRead {
+                    partial,
+                    expected: None,
+                }
+                .into());
+            }
+        }
+    }
+
+    /// Reads a line, the `\n` included; without it at the end of the stream, and nothing after that.
+    ///
+    /// # Errors
+    /// As [`read`](StreamReader::read); [`LimitOverrun`] if the line is longer than the limit.
+    pub async fn readline(&mut self) -> Result<Vec<u8>> {
+        match self.readuntil(b"\n").await {
+            Err(error) => match error.downcast_ref::<IncompleteRead>() {
+                Some(incomplete) => Ok(incomplete.partial.clone()),
+                None => Err(error),
+            },
+            line => line,
+        }
+    }
+
+    /// Whether the stream has ended and the buffer is empty.
+    pub fn at_eof(&self) -> bool {
+        self.eof && self.buffer.is_empty()
+    }
+}
+
+impl fmt::Debug for StreamReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let eof = if self.eof { " eof" } else { "" };
+        write!(f, "<StreamReader {} bytes{eof}>", self.buffer.len())
+    }
+}

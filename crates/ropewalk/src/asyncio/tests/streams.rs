@@ -1,0 +1,211 @@
+use super::*;
+use crate::asyncio::net::{
+    IncompleteRead, LimitOverrun, StreamReader, StreamWriter, UnixListener, open_connection,
+    open_unix_connection, start_server,
+};
+use std::io::ErrorKind;
+
+const HOST: &str = "127.0.0.1";
+
+/// A client of a server that runs `serve`.
+async fn connected<F>(
+    serve: impl Fn(StreamReader, StreamWriter) -> F + 'static,
+) -> Result<(StreamReader, StreamWriter)>
+where
+    F: Future<Output = Result<()>> + 'static,
+{
+    let server = start_server(HOST, 0, serve).await?;
+    let port = server.local_addr().port();
+    std::mem::forget(server); // it serves until the end of the program
+    open_connection(HOST, port).await
+}
+
+/// A server that sends `bytes` and closes.
+async fn sends(bytes: &'static [u8]) -> Result<(StreamReader, StreamWriter)> {
+    connected(move |_reader, mut writer| async move {
+        writer.write(bytes);
+        asyncio::sleep(Duration::from_millis(5)).await?;
+        writer.wait_closed().await
+    })
+    .await
+}
+
+#[test]
+fn lines_come_with_their_ends_and_the_last_without() {
+    asyncio::run(async {
+        let (mut reader, _writer) = sends(b"BR\nCN\n\nIND").await?;
+        for line in [&b"BR\n"[..], b"CN\n", b"\n", b"IND", b"", b""] {
+            assert_eq!(reader.readline().await?, line);
+        }
+        assert!(reader.at_eof());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn bytes_come_by_number_by_separator_and_as_they_are() {
+    asyncio::run(async {
+        let (mut reader, _writer) = sends(b"0123456789<end>rest").await?;
+        assert_eq!(reader.readexactly(4).await?, b"0123");
+        assert_eq!(reader.readuntil(b"<end>").await?, b"456789<end>");
+        assert_eq!(reader.read(0).await?, b"");
+        assert_eq!(reader.read(2).await?, b"re");
+        assert_eq!(reader.read_to_end().await?, b"st");
+        assert_eq!(reader.read(9).await?, b"");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_end_that_comes_too_early_gives_what_there_was() {
+    asyncio::run(async {
+        let (mut reader, _writer) = sends(b"fla").await?;
+        let error = reader.readexactly(4).await.unwrap_err();
+        let incomplete = error.downcast_ref::<IncompleteRead>().unwrap();
+        assert_eq!(incomplete.partial, b"fla");
+        assert_eq!(
+            incomplete.to_string(),
+            "3 bytes read on a total of 4 expected bytes"
+        );
+        let error = reader.readuntil(b"x").await.unwrap_err();
+        assert_eq!(error.downcast_ref::<IncompleteRead>().unwrap().partial, b"");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_line_beyond_the_limit_is_an_error_and_stays_in_the_buffer() {
+    asyncio::run(async {
+        static LONG: [u8; 70_000] = [b'x'; 70_000];
+        let (mut reader, _writer) = sends(&LONG).await?;
+        let error = reader.readline().await.unwrap_err();
+        let consumed = error.downcast_ref::<LimitOverrun>().unwrap().consumed;
+        assert!(consumed > 65536);
+        assert_eq!(reader.read_to_end().await?.len(), 70_000);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_cancelled_read_keeps_what_has_come() {
+    asyncio::run(async {
+        let (reader, mut writer) = connected(|mut reader, mut writer| async move {
+            writer.write(b"half a ");
+            reader.readexactly(1).await?;
+            writer.write(b"line\n");
+            Ok(())
+        })
+        .await?;
+        let shared = Rc::new(RefCell::new(Some(reader)));
+        let slot = shared.clone();
+        let task = asyncio::create_task(async move {
+            let mut reader = slot.take().unwrap();
+            let outcome = reader.readline().await;
+            slot.replace(Some(reader));
+            outcome
+        });
+        asyncio::sleep(Duration::from_millis(5)).await?;
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+        writer.write(b"x");
+        let mut reader = shared.take().unwrap();
+        assert_eq!(reader.readline().await?, b"half a line\n");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_is_written_goes_out_without_drain_and_drain_waits_for_a_slow_peer() {
+    asyncio::run(async {
+        const ALL: usize = 8_000_000;
+        let (mut reader, mut writer) = connected(|mut reader, mut writer| async move {
+            let all = reader.read_to_end().await?;
+            writer.write(&all.len().to_be_bytes());
+            Ok(())
+        })
+        .await?;
+        writer.write(&vec![7; ALL / 2]);
+        writer.drain().await?;
+        writer.write(&vec![7; ALL / 2]);
+        writer.write_eof(); // once all of it is out
+        assert_eq!(reader.readexactly(8).await?, ALL.to_be_bytes());
+        writer.close();
+        assert!(writer.is_closing());
+        writer.wait_closed().await?;
+        writer.write(b"late");
+        let error = writer.drain().await.unwrap_err();
+        assert_eq!(
+            error.downcast_ref::<std::io::Error>().unwrap().kind(),
+            ErrorKind::BrokenPipe
+        );
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_peer_that_is_gone_comes_out_of_drain() {
+    asyncio::run(async {
+        let (_reader, mut writer) = connected(|_reader, _writer| async { Ok(()) }).await?;
+        let error = loop {
+            writer.write(&[7; 100_000]);
+            if let Err(error) = writer.drain().await {
+                break error;
+            }
+            asyncio::sleep(Duration::from_millis(1)).await?;
+        };
+        let kind = error.downcast_ref::<std::io::Error>().unwrap().kind();
+        assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset));
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_closed_server_takes_no_more_and_leaves_its_connections() {
+    asyncio::run(async {
+        let mut server = start_server(HOST, 0, |mut reader, mut writer| async move {
+            while let line @ [_, ..] = &reader.readline().await?[..] {
+                writer.write(line);
+            }
+            Ok(())
+        })
+        .await?;
+        let port = server.local_addr().port();
+        let (mut reader, mut writer) = open_connection(HOST, port).await?;
+        writer.write(b"one\n");
+        assert_eq!(reader.readline().await?, b"one\n");
+        assert!(server.is_serving());
+        server.close();
+        assert!(!server.is_serving());
+        assert!(server.serve_forever().await.unwrap_err().is_cancelled());
+        assert!(open_connection(HOST, port).await.is_err());
+        writer.write(b"two\n");
+        assert_eq!(reader.readline().await?, b"two\n");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn unix_sockets_have_readers_and_writers_too() {
+    let path = std::env::temp_dir().join(format!("ropewalk-streams-{}", std::process::id()));
+    let bound = path.clone();
+    asyncio::run(async move {
+        let listener = UnixListener::bind(&bound)?;
+        let (_reader, mut writer) = open_unix_connection(&bound).await?;
+        let server = listener.accept().await?;
+        writer.write(b"flag");
+        let mut buffer = [0; 4];
+        server.read_exact(&mut buffer).await?;
+        assert_eq!(&buffer, b"flag");
+        Ok(())
+    })
+    .unwrap();
+    std::fs::remove_file(path).unwrap();
+}
