@@ -481,3 +481,41 @@ def test_the_package_offers_the_loop_without_importing_asyncio() -> None:
     assert run_python(program).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'walk'"):
         ropewalk.walk  # noqa: B018
+
+
+def test_a_child_of_a_fork_runs_a_loop_of_its_own_and_leaves_its_parents_alone() -> None:
+    program = """if True:
+        import asyncio, os, signal, socket, ropewalk
+        async def child():
+            await asyncio.sleep(0.001)
+            return 7
+        async def main():
+            loop = asyncio.get_running_loop()
+            signalled = loop.create_future()
+            loop.add_signal_handler(signal.SIGUSR1, signalled.set_result, "signal")
+            near, far = socket.socketpair()
+            reader, writer = await asyncio.open_connection(sock=near)
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    asyncio._set_running_loop(None)
+                    writer.close()
+                    loop.remove_signal_handler(signal.SIGUSR1)
+                    own = ropewalk.new_event_loop()
+                    code = own.run_until_complete(child())
+                    own.close()
+                finally:
+                    os._exit(code)
+            while os.waitpid(pid, os.WNOHANG) == (0, 0):
+                await asyncio.sleep(0.001)
+            far.send(b"hello")
+            print((await reader.readexactly(5)).decode())
+            os.kill(os.getpid(), signal.SIGUSR1)
+            print(await signalled)
+            writer.close()
+            far.close()
+        ropewalk.run(main())
+    """
+    done = run_python(program)
+    assert (done.returncode, done.stdout) == (0, "hello\nsignal\n"), done.stderr

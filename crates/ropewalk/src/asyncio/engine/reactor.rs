@@ -68,6 +68,8 @@ pub struct Reactor<S> {
     /// By descriptor: these are small numbers.
     slots: Vec<Option<Slot<S>>>,
     generation: u32,
+    /// Who made it. The child of a fork shares the kernel's set with its parent and must not take from it.
+    owner: u32,
 }
 
 impl<S> Reactor<S> {
@@ -77,6 +79,7 @@ impl<S> Reactor<S> {
             epoll,
             slots: Vec::new(),
             generation: 0,
+            owner: std::process::id(),
         })
     }
 
@@ -132,6 +135,9 @@ impl<S> Reactor<S> {
             return Ok(());
         }
         slot.interest = interest;
+        if self.owner != std::process::id() {
+            return Ok(());
+        }
         match epoll::modify(&self.epoll, fd, slot.data(fd), slot.flags()) {
             // Closed and opened again behind our back: the kernel has forgotten it.
             Err(rustix::io::Errno::NOENT) => Ok(epoll::add(&self.epoll, fd, slot.data(fd), slot.flags())?),
@@ -139,13 +145,16 @@ impl<S> Reactor<S> {
         }
     }
 
-    /// Takes a descriptor out and gives back what waited for it. The descriptor may be closed already.
+    /// Takes a descriptor out and gives back what waited for it. The descriptor may be closed already. In the child of a
+    /// fork the parent goes on waiting for it.
     pub fn deregister(&mut self, fd: RawFd) -> Option<S> {
         let slot = self.slots.get_mut(usize::try_from(fd).ok()?)?.take()?;
         // SAFETY: the borrow ends with the call. If `fd` is closed or another's by now, the kernel answers EBADF or
         // ENOENT, which say that it is out of the set: what was wanted.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        let _ = epoll::delete(&self.epoll, fd);
+        if self.owner == std::process::id() {
+            let _ = epoll::delete(&self.epoll, fd);
+        }
         Some(slot.source)
     }
 
