@@ -166,17 +166,25 @@ impl Header {
 }
 
 /// Puts a task that has to run into the ready ring, from any thread.
+#[inline]
 fn wake(task: Arc<dyn Run>) {
     let header = task.header();
-    if current::loop_id() == header.loop_id {
-        if header.schedule() {
-            current::with_loop(|inner| inner.push(Entry::Task(task)));
-        }
-    } else if !header.posted.swap(true, Ordering::AcqRel) {
-        // Pairs with `received`. When the loop is gone so is the future: the mail comes back and is dropped.
-        if let Some(remote) = remotes::get(header.loop_id) {
-            let _ = remote.send(Mail::Wake(task));
-        }
+    if current::loop_id() != header.loop_id {
+        post(task);
+    } else if header.schedule() {
+        current::with_loop(|inner| inner.push(Entry::Task(task)));
+    }
+}
+
+/// The same from another thread, apart so that the way of most wake-ups is short.
+#[cold]
+fn post(task: Arc<dyn Run>) {
+    let header = task.header();
+    // Pairs with `received`. When the loop is gone so is the future: the mail comes back and is dropped.
+    if !header.posted.swap(true, Ordering::AcqRel)
+        && let Some(remote) = remotes::get(header.loop_id)
+    {
+        let _ = remote.send(Mail::Wake(task));
     }
 }
 
