@@ -348,6 +348,89 @@ def test_an_interpreter_that_ends_in_the_middle_does_not_crash(leave: str) -> No
     assert "panicked" not in done.stderr
 
 
+def test_tasks_in_a_circle_cannot_be_cancelled_and_do_not_crash() -> None:
+    done = run_python("""
+import asyncio, os, ropewalk
+
+async def main():
+    tasks = []
+
+    async def wait(other):
+        await tasks[other]
+
+    tasks += [asyncio.create_task(wait(1)), asyncio.create_task(wait(0))]
+    await asyncio.sleep(0)
+    try:
+        tasks[0].cancel()
+    except RecursionError:
+        print("too deep", flush=True)
+    os._exit(0)
+
+ropewalk.run(main())
+""")
+    assert (done.returncode, done.stdout) == (0, "too deep\n"), done.stderr
+
+
+def test_cancelling_goes_down_a_line_of_ten_thousand_tasks(loop: EventLoop) -> None:
+    async def main() -> None:
+        forever = loop.create_future()
+        tasks: list[asyncio.Future[None]] = [forever]
+
+        async def wait(other: asyncio.Future[None]) -> None:
+            await other
+
+        for _ in range(10_000):
+            tasks.append(asyncio.create_task(wait(tasks[-1])))
+        await asyncio.sleep(0)
+        assert tasks[-1].cancel()
+        assert forever.cancelled()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[-1]
+        assert all(task.cancelled() for task in tasks)
+
+    loop.run_until_complete(main())
+
+
+def test_a_task_that_is_being_freed_is_none_of_all_tasks() -> None:
+    done = run_python("""
+import asyncio, gc, weakref, ropewalk.asyncio
+
+class Task(ropewalk.asyncio.Task):
+    def __del__(self):
+        pass
+
+loop = ropewalk.asyncio.EventLoop()
+coro = asyncio.sleep(0)
+task = Task(coro, loop=loop)
+loop.close()
+ref = weakref.ref(task, lambda _: print(len(asyncio.all_tasks(loop))))
+coro.close()
+del task
+gc.collect()
+""")
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_a_task_whose_context_is_in_use_is_reported_and_the_loop_goes_on(loop: EventLoop) -> None:
+    async def nothing() -> None:
+        pass
+
+    reports: list[str] = []
+    loop.set_exception_handler(lambda _, context: reports.append(str(context["exception"])))
+    context = contextvars.copy_context()
+    coro = nothing()
+
+    def run() -> None:
+        task = ropewalk.asyncio.Task(coro, loop=loop, context=context)
+        loop.run_until_complete(asyncio.sleep(0))
+        task._log_destroy_pending = False
+
+    context.run(run)
+    coro.close()
+    assert len(reports) == 1
+    assert reports[0].endswith("is already entered")
+
+
 def test_install_makes_it_asyncios_loop_and_uninstall_takes_it_back() -> None:
     async def kind() -> type:
         return type(asyncio.get_running_loop())

@@ -230,17 +230,66 @@ async def test_pausing_leaves_data_unread(near: socket.socket, far: socket.socke
     transport.close()
 
 
-def test_a_write_between_two_runs_goes_out_in_the_next() -> None:
+def test_a_write_between_two_runs_goes_out_at_once() -> None:
     loop = ropewalk.new_event_loop()
     near, far = socket.socketpair()
-    transport, _ = loop.run_until_complete(connect(near))
+    far.setblocking(False)
+    transport, protocol = loop.run_until_complete(connect(near))
     transport.write(b"data")
-    loop.run_until_complete(asyncio.sleep(0))
     assert far.recv(100) == b"data"
     transport.close()
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(protocol.lost)
     loop.close()
     far.close()
+
+
+def test_a_write_on_a_closed_loop_goes_out_and_keeps_nothing() -> None:
+    loop = ropewalk.new_event_loop()
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    transport = loop.run_until_complete(connect(near))[0]
+    loop.close()
+    transport.write(b"data")
+    assert far.recv(100) == b"data"
+    far.close()
+    ref = weakref.ref(transport)
+    del loop, transport
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        gc.collect()
+    assert ref() is None
+
+
+@pytest.mark.parametrize("place", ["callback", "flush"])
+def test_what_is_written_in_a_run_that_an_exception_ends_goes_out(place: str) -> None:
+    loop = ropewalk.new_event_loop()
+    pairs = [socket.socketpair() for _ in range(2)]
+    (first, protocol), (second, _) = (loop.run_until_complete(connect(near)) for near, _ in pairs)
+    pairs[1][1].setblocking(False)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def fill_and_write() -> None:
+        protocol.pause_writing = interrupt  # type: ignore[method-assign]
+        pairs[0][0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        first.set_write_buffer_limits(high=0)
+        first.write(bytes(60_000))  # more than the socket takes, less than is sent at once
+        second.write(b"data")
+
+    if place == "callback":
+        loop.call_soon(second.write, b"data")
+        loop.call_soon(interrupt)
+    else:
+        loop.call_soon(fill_and_write)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert pairs[1][1].recv(100) == b"data"
+    for transport in (first, second):
+        transport.abort()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    for _, far in pairs:
+        far.close()
 
 
 def test_a_closed_connection_is_freed() -> None:

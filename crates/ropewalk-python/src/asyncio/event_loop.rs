@@ -108,6 +108,8 @@ struct Flags {
     stopping: Cell<bool>,
     debug: Cell<bool>,
     slow_callback_duration: Cell<f64>,
+    /// Whether turns follow each other, so that what is put off to the end of one will be done.
+    running: Cell<bool>,
     /// Whether `_current_tasks` still shows the task of the last step.
     shown: Cell<bool>,
 }
@@ -229,12 +231,26 @@ impl Loop {
         }
     }
 
+    /// A run of turns. What an exception has cut short is brought to its end.
+    fn run(&self, this: &Bound<'_, Self>, turns: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let running = &self.state.get(this.py()).running;
+        self.engine(this.py())?.start();
+        running.set(true);
+        let result = turns();
+        running.set(false);
+        if result.is_err() {
+            self.hide(this)?;
+            self.flush(this)?;
+        }
+        result
+    }
+
     /// One turn.
     fn turn(&self, this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let flags = self.state.get(py);
         if !self.dirty.get(py).borrow().is_empty() {
-            self.flush(this)?; // written between two runs
+            self.flush(this)?; // left by an exception
         }
         if self.engine(py)?.ready() == 0 {
             // A signal that came while no Python code ran has interrupted nothing: its handler runs before we sleep.
@@ -280,11 +296,14 @@ impl Loop {
         self.flush(this)
     }
 
-    /// Has a stream flushed at the end of the turn.
-    pub(super) fn flush_later(&self, py: Python<'_>, stream: Py<Stream>) {
-        self.dirty.get(py).borrow_mut().push(stream);
-        // A write from outside a turn, while the loop sleeps.
-        self.ring(py);
+    /// Has a stream flushed at the end of the turn; false between two runs, since there may be no other.
+    pub(super) fn flush_later(&self, py: Python<'_>, stream: &Bound<'_, Stream>) -> bool {
+        let running = self.state.get(py).running.get();
+        if running {
+            self.dirty.get(py).borrow_mut().push(stream.clone().unbind());
+            self.ring(py); // another thread's write, while the loop sleeps
+        }
+        running
     }
 
     /// Lends the buffer that streams read into.
@@ -303,10 +322,14 @@ impl Loop {
             if streams.is_empty() {
                 return Ok(());
             }
-            for stream in streams {
+            let mut streams = streams.into_iter();
+            while let Some(stream) = streams.next() {
                 match stream.get().flush(py) {
                     Ok(()) => {}
-                    Err(error) if super::names::is_fatal(error.value(py)) => return Err(error),
+                    Err(error) if super::names::is_fatal(error.value(py)) => {
+                        self.dirty.get(py).borrow_mut().extend(streams); // for the next run
+                        return Err(error);
+                    }
                     Err(error) => {
                         let context = PyDict::new(py);
                         context.set_item("message", "Exception after a write")?;
@@ -387,10 +410,12 @@ impl Loop {
         self.show(this, &task)?;
         // SAFETY: entries hold tasks of ours.
         let task = unsafe { Task::assume(&task) };
-        let context = task.context()?;
-        enter(&context)?;
-        let result = step(task);
-        exit(&context)?;
+        let result = task.context().and_then(|context| {
+            enter(&context)?; // refused when someone has entered it already
+            let result = step(task);
+            exit(&context)?;
+            result
+        });
         match result {
             Err(error) if !super::names::is_fatal(error.value(this.py())) => {
                 let context = PyDict::new(this.py());
@@ -547,6 +572,7 @@ impl Loop {
                 stopping: Cell::new(false),
                 debug: Cell::new(false),
                 slow_callback_duration: Cell::new(0.1),
+                running: Cell::new(false),
                 shown: Cell::new(false),
             }),
             task_factory: Gil::new(RefCell::new(None)),
@@ -693,23 +719,19 @@ impl Loop {
     /// Run turns until the loop is stopped.
     fn _run(this: &Bound<'_, Self>) -> PyResult<()> {
         let event_loop = this.get();
-        let py = this.py();
-        event_loop.engine(py)?.start();
-        loop {
-            if let Err(error) = event_loop.turn(this) {
-                event_loop.hide(this)?;
-                return Err(error);
+        event_loop.run(this, || {
+            loop {
+                event_loop.turn(this)?;
+                if event_loop.state.get(this.py()).stopping.get() {
+                    return Ok(());
+                }
             }
-            if event_loop.state.get(py).stopping.get() {
-                return Ok(());
-            }
-        }
+        })
     }
 
     /// Run one turn.
     fn _run_once(this: &Bound<'_, Self>) -> PyResult<()> {
-        this.get().engine(this.py())?.start();
-        this.get().turn(this)
+        this.get().run(this, || this.get().turn(this))
     }
 
     /// Append a handle made by asyncio.

@@ -231,10 +231,8 @@ impl Stream {
             if let Some(transport) = stream.transport(py) {
                 transport.call_method0(intern!(py, "_maybe_pause_protocol"))?;
             }
-        } else if now {
+        } else if now || mark && !stream.event_loop.get().flush_later(py, this) {
             stream.flush(py)?;
-        } else if mark {
-            stream.event_loop.get().flush_later(py, this.clone().unbind());
         }
         Ok(())
     }

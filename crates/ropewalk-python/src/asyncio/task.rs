@@ -8,7 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use pyo3::exceptions::{PyAttributeError, PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{
+    PyAttributeError, PyBaseException, PyRecursionError, PyRuntimeError, PyStopIteration, PyTypeError,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{IntoPyObjectExt, ffi, intern};
@@ -18,6 +20,9 @@ use super::future::{self, Callback, Future, State};
 use super::gil::Gil;
 use super::names::{Names, error, is_fatal};
 use super::raw::{self, Args, Spec, attribute, method};
+
+/// A line of tasks that await each other and is longer than this is taken for a circle.
+const LONGEST_LINE: usize = 1_000_000;
 
 enum Name {
     /// `Task-N`, made into a string when it is asked for.
@@ -272,7 +277,12 @@ impl<'py> Task<'py> {
         let mut at = NEWEST.get(py).0.get();
         while !at.is_null() {
             // SAFETY: a linked task is alive: it unlinks itself before it is freed.
-            found.push(unsafe { Bound::from_borrowed_ptr(py, at) });
+            // One that nothing refers to is being freed (a subclass's `__del__` may have kept ours from unlinking it).
+            unsafe {
+                if ffi::Py_REFCNT(at) > 0 {
+                    found.push(Bound::from_borrowed_ptr(py, at));
+                }
+            }
             at = links_of(at).next.get();
         }
         found.reverse();
@@ -548,24 +558,49 @@ impl<'py> Task<'py> {
 
     /// `Task.cancel`.
     fn cancel(&self, message: Option<Bound<'py, PyAny>>) -> PyResult<bool> {
-        let mut outcome = self.future().fields().borrow_mut();
-        outcome.log_traceback = false;
-        if outcome.state != State::Pending {
-            return Ok(false);
+        // Down the line of tasks that await each other, by a loop: the line may be long, or even a circle.
+        let mut last: Option<Bound<'py, PyAny>> = None;
+        let mut next = self.0.clone();
+        for _ in 0..LONGEST_LINE {
+            // SAFETY: `next` is this task or has been cast.
+            let task = unsafe { Self::assume(&next) };
+            let mut outcome = task.future().fields().borrow_mut();
+            outcome.log_traceback = false;
+            if outcome.state != State::Pending {
+                drop(outcome);
+                return match last {
+                    // SAFETY: a former `next`.
+                    Some(last) => unsafe { Self::assume(&last) }.cancel_soon(message),
+                    None => Ok(false),
+                };
+            }
+            drop(outcome);
+            let mut fields = task.fields().borrow_mut();
+            fields.cancels += 1;
+            let waiter = fields
+                .waiter
+                .as_ref()
+                .map(|waiter| waiter.bind(self.py()).clone());
+            drop(fields);
+            let Some(waiter) = waiter else {
+                return task.cancel_soon(message);
+            };
+            let exact = Future::cast(&waiter).is_some_and(|future| future.is_exact());
+            if !exact || Task::cast(&waiter).is_none() {
+                return if task.cancel_through(&waiter, message.clone())? {
+                    Ok(true)
+                } else {
+                    task.cancel_soon(message)
+                };
+            }
+            last = Some(std::mem::replace(&mut next, waiter));
         }
-        drop(outcome);
-        let mut fields = self.fields().borrow_mut();
-        fields.cancels += 1;
-        let waiter = fields
-            .waiter
-            .as_ref()
-            .map(|waiter| waiter.bind(self.py()).clone());
-        drop(fields);
-        if let Some(waiter) = waiter
-            && self.cancel_through(&waiter, message.clone())?
-        {
-            return Ok(true);
-        }
+        let message = "maximum recursion depth exceeded while cancelling tasks that await each other";
+        Err(PyRecursionError::new_err(message))
+    }
+
+    /// Throws a CancelledError in at the next step.
+    fn cancel_soon(&self, message: Option<Bound<'py, PyAny>>) -> PyResult<bool> {
         self.fields().borrow_mut().must_cancel = true;
         let mut outcome = self.future().fields().borrow_mut();
         let old = std::mem::replace(&mut outcome.cancel_message, message.map(Bound::unbind));
