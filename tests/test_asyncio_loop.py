@@ -371,6 +371,23 @@ ropewalk.run(main())
     assert (done.returncode, done.stdout) == (0, "too deep\n"), done.stderr
 
 
+def test_a_gathering_told_of_another_loops_future_does_nothing(loop: EventLoop) -> None:
+    async def main() -> None:
+        child = loop.create_future()
+        gathering = ropewalk.gather(child)
+        ((callback, _),) = child._callbacks
+        other = asyncio.SelectorEventLoop()
+        foreign = ropewalk.asyncio.Future(loop=other)
+        foreign.set_result(None)
+        callback(foreign)
+        other.close()
+        gathering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gathering
+
+    loop.run_until_complete(main())
+
+
 def test_cancelling_goes_down_a_line_of_ten_thousand_tasks(loop: EventLoop) -> None:
     async def main() -> None:
         forever = loop.create_future()

@@ -7,6 +7,8 @@ import gc
 import os
 import socket
 import struct
+import sys
+import warnings
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -290,6 +292,31 @@ def test_what_is_written_in_a_run_that_an_exception_ends_goes_out(place: str) ->
     loop.close()
     for _, far in pairs:
         far.close()
+
+
+def test_a_child_that_exits_does_not_send_what_its_parent_has_written() -> None:
+    near, far = socket.socketpair()
+
+    async def main() -> None:
+        transport, _ = await connect(near)
+        transport.write(b"data")
+        if child := os.fork():
+            os.waitpid(child, 0)
+            transport.close()
+        else:
+            sys.exit()
+
+    parent = os.getpid()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads may run
+            ropewalk.run(main())
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    assert far.recv(100) == b"data"
+    assert far.recv(100) == b""
+    far.close()
 
 
 def test_a_closed_connection_is_freed() -> None:

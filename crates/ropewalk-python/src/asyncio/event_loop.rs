@@ -240,7 +240,7 @@ impl Loop {
         running.set(false);
         if result.is_err() {
             self.hide(this)?;
-            self.flush(this)?;
+            self.flush_left(this)?;
         }
         result
     }
@@ -250,7 +250,7 @@ impl Loop {
         let py = this.py();
         let flags = self.state.get(py);
         if !self.dirty.get(py).borrow().is_empty() {
-            self.flush(this)?; // left by an exception
+            self.flush_left(this)?;
         }
         if self.engine(py)?.ready() == 0 {
             // A signal that came while no Python code ran has interrupted nothing: its handler runs before we sleep.
@@ -304,6 +304,19 @@ impl Loop {
             self.ring(py); // another thread's write, while the loop sleeps
         }
         running
+    }
+
+    /// Flushes what an exception has left; in the child of a fork, leaves it to the parent.
+    #[cold]
+    fn flush_left(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let inherited = self.engine(py).is_ok_and(|engine| engine.reactor.is_inherited());
+        if !inherited {
+            return self.flush(this);
+        }
+        let left = std::mem::take(&mut *self.dirty.get(py).borrow_mut());
+        drop(left);
+        Ok(())
     }
 
     /// Lends the buffer that streams read into.

@@ -49,8 +49,11 @@ impl Gathering {
         let due = first || inner.left == 0;
         drop(inner);
         if due {
-            let (event_loop, _) = child.event_loop()?;
-            // SAFETY: `gather` takes futures of our loops only.
+            let (event_loop, native) = child.event_loop()?;
+            if !native {
+                return Ok(()); // no child: `__call__` takes any future
+            }
+            // SAFETY: the flag says that the loop is ours.
             let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
             event_loop
                 .get()

@@ -152,7 +152,7 @@ impl<S> Reactor<S> {
         // SAFETY: the borrow ends with the call. If `fd` is closed or another's by now, the kernel answers EBADF or
         // ENOENT, which say that it is out of the set: what was wanted.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        if self.owner == std::process::id() {
+        if !self.is_inherited() {
             let _ = epoll::delete(&self.epoll, fd);
         }
         Some(slot.source)
@@ -180,6 +180,11 @@ impl<S> Reactor<S> {
             .into_iter()
             .flatten()
             .map(|slot| slot.source)
+    }
+
+    /// Whether this is the child of a fork, and the parent goes on with the reactor. A system call.
+    pub fn is_inherited(&self) -> bool {
+        self.owner != std::process::id()
     }
 
     pub(super) fn share(&self) -> Arc<OwnedFd> {
