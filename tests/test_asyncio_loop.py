@@ -327,6 +327,24 @@ def test_ctrl_c_cancels_the_main_task_and_clean_up_may_await() -> None:
         assert done.stdout == "cleaned up\n"
 
 
+def test_an_interpreter_that_ends_while_a_daemon_thread_runs_a_busy_loop_does_not_crash() -> None:
+    for _ in range(5):
+        done = run_python("""
+import asyncio, threading, ropewalk
+
+started = threading.Event()
+
+async def main():
+    while True:
+        started.set()
+        await asyncio.sleep(0)
+
+threading.Thread(target=lambda: ropewalk.run(main()), daemon=True).start()
+started.wait()
+""")
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "leave",
     [

@@ -28,6 +28,7 @@ __all__ = [
     "all_tasks",
     "copy_bytes",
     "gather",
+    "halt",
     "loop_types",
     "register",
     "wait",
@@ -238,4 +239,5 @@ def gather(
     outer_class: Callable[..., Any], awaitables: tuple[Any, ...], return_exceptions: bool
 ) -> asyncio.Future[list[Any]] | None: ...
 def all_tasks() -> list[asyncio.Task[Any]]: ...
+def halt(halted: list[None]) -> None: ...
 def loop_types() -> tuple[type[asyncio.Future[Any]], type[asyncio.Task[Any]]]: ...

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.tasks
+import atexit
 import contextlib
 import selectors
 import signal
 import socket
 import sys
 import threading
+import time
 import weakref
 from asyncio import events, sslproto
 from asyncio.futures import _copy_future_state  # type: ignore[attr-defined]
@@ -84,7 +86,11 @@ class EventLoop(_native.Loop, _Asyncio):  # type: ignore[misc]
     def _woken_by_signals(self) -> Iterator[None]:
         """Let signals write to the loop, so that one that comes just before the loop sleeps wakes it."""
         if threading.current_thread() is not threading.main_thread():
-            yield
+            _elsewhere.add(self)
+            try:
+                yield
+            finally:
+                _elsewhere.discard(self)
             return
         fd = self._csock.fileno()
         before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
@@ -156,6 +162,27 @@ class EventLoop(_native.Loop, _Asyncio):  # type: ignore[misc]
             # Nothing to look up: no thread is needed, and no one waits.
             return socket.getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
         return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+
+
+# Loops that run in other threads than the main one.
+_elsewhere: set[EventLoop] = set()
+
+
+@atexit.register
+def _halt() -> None:
+    """Halt the loops of daemon threads, waiting a second for busy ones.
+
+    An interpreter that ends takes such a thread away where it next runs Python: the process aborts if Rust called that.
+    """
+    alive = {thread.ident for thread in threading.enumerate()}  # not those of a forked child's parent
+    loops = [loop for loop in list(_elsewhere) if loop._thread_id in alive]
+    halted: list[None] = []
+    for loop in loops:
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            loop.call_soon_threadsafe(_native.halt, halted)
+    deadline = time.monotonic() + 1
+    while len(halted) < sum(loop in _elsewhere for loop in loops) and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 class _Selector:

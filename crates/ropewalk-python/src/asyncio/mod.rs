@@ -41,3 +41,15 @@ pub(crate) fn loop_types(py: Python<'_>) -> PyResult<(Py<PyType>, Py<PyType>)> {
 pub(crate) fn all_tasks(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     PyList::new(py, task::Task::all(py))
 }
+
+/// Append to `halted` and keep this thread for ever, without the GIL: how the loop of a daemon thread ends.
+#[pyfunction]
+pub(crate) fn halt(py: Python<'_>, halted: &Bound<'_, PyList>) -> PyResult<()> {
+    halted.append(py.None())?;
+    // No Python code runs between the two: whoever sees the entry knows that this thread runs none any more.
+    py.detach(|| {
+        loop {
+            std::thread::park();
+        }
+    })
+}
