@@ -24,10 +24,6 @@ LISTED = {
     "CTask_CFuture_Tests.test_set_result_causes_invalid_state": _TASK,
 }
 
-if sys.version_info < (3, 11):
-    LISTED["test_queues.QueueGetTests.test_why_are_getters_waiting"] = "calls the private _get_loop"
-    LISTED["test_queues.QueuePutTests.test_why_are_putters_waiting"] = "calls the private _get_loop"
-
 
 def applies(test: str) -> bool:
     # Tests of the standard library's Python versions of Future and Task, which are not bound here.
