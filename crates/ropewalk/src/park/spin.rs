@@ -10,12 +10,18 @@ const DEFAULT: u32 = 20_000;
 /// Looks between two yields. A spin without yields starves whoever it waits for when both share a core.
 const LOOKS: u32 = 4;
 
+/// How many times a thread sleeps at once after others have kept the processor from it.
+const RESTS: u32 = 64;
+
 /// The limit in nanoseconds. A setting on its own, ordered with nothing: relaxed.
 static LIMIT: AtomicU32 = AtomicU32::new(DEFAULT);
 
 thread_local! {
     /// What this thread's spins have earned, in nanoseconds: doubled by a hit, halved by a miss.
     static BUDGET: Cell<u32> = const { Cell::new(DEFAULT) };
+
+    /// How many times this thread still sleeps at once.
+    static REST: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Sets how long a thread looks for what it waits for before it sleeps; zero turns spinning off.
@@ -35,8 +41,8 @@ pub fn spin_limit() -> Duration {
 
 /// Looks for something until `look` finds it, or gives up and returns `None` when it is time to sleep.
 ///
-/// Adaptive: a thread whose looks keep failing looks for a shorter time, down to a thousandth of the limit. Gives
-/// the processor to others between the looks; if they keep it, the thread stops looking at once.
+/// Adaptive: a thread whose looks keep failing looks for a shorter time, down to an eighth of the limit. Gives the
+/// processor to others between the looks; if they keep it, the thread sleeps at once this time and the next few dozen.
 ///
 /// ```
 /// ropewalk::park::set_spin(std::time::Duration::from_micros(20));
@@ -51,32 +57,32 @@ pub fn spin<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     if limit == 0 || cfg!(loom) {
         return None;
     }
-    BUDGET.with(|budget| {
-        let nanos = budget.get().clamp(limit / 1024, limit);
-        let deadline = Instant::now() + Duration::from_nanos(nanos.into());
-        let mut yielded = false;
-        loop {
-            for _ in 0..LOOKS {
-                hint::spin_loop();
-                if let Some(found) = look() {
-                    // What was there at once says little of how long a look may take.
-                    budget.set(nanos.saturating_add(if yielded { nanos } else { nanos / 16 + 1 }));
-                    return Some(found);
-                }
+    let rest = REST.get();
+    if rest > 0 {
+        REST.set(rest - 1);
+        return None;
+    }
+    let nanos = BUDGET.get().clamp(limit / 8, limit);
+    let deadline = Instant::now() + Duration::from_nanos(nanos.into());
+    loop {
+        for _ in 0..LOOKS {
+            hint::spin_loop();
+            if let Some(found) = look() {
+                BUDGET.set(nanos.saturating_mul(2));
+                return Some(found);
             }
-            let now = Instant::now();
-            if now >= deadline {
-                budget.set(nanos / 2);
-                return None;
-            }
-            thread::yield_now();
-            // Somebody with work of his own had the processor. Where processors are that scarce a sleeper, whom the
-            // kernel favours when he wakes, is served sooner than a spinner.
-            if now.elapsed() > Duration::from_nanos(limit.into()) {
-                budget.set(0);
-                return look();
-            }
-            yielded = true;
         }
-    })
+        let now = Instant::now();
+        if now >= deadline {
+            BUDGET.set(nanos / 2);
+            return None;
+        }
+        thread::yield_now();
+        // Somebody with work of his own had the processor. Where processors are that scarce a sleeper, whom the
+        // kernel favours when he wakes, is served sooner than a spinner.
+        if now.elapsed() > Duration::from_nanos(limit.into()) {
+            REST.set(RESTS);
+            return look();
+        }
+    }
 }
