@@ -1,4 +1,4 @@
-"""Measures ropewalk beside its peers, interleaved, and writes results/*.json and the table in the README.
+"""Measures ropewalk beside its peers, interleaved, and writes results/*.json, RESULTS.md and the README's tables.
 
 README.md beside this file says how rows are added and read.
 """
@@ -140,9 +140,20 @@ def facts(environment: Environment) -> dict[str, object]:
     }
 
 
-def write_readme() -> None:
-    """Puts the tables of all results between the README's markers."""
-    text = ""
+def short(outcome: Outcome) -> Iterator[str]:
+    """The README's words on one row: how many times better than each peer, and the target where it is missed."""
+    ours = outcome.figures[0]
+    if outcome.at_most is not None and ours.median > outcome.at_most:
+        yield f"**at most {number(outcome.at_most)} {ours.unit} aimed at**"
+    for theirs in outcome.figures[1:]:
+        if not theirs.skip:
+            times, target = ratio(ours, theirs), outcome.targets.get(theirs.who, 0)
+            yield f"{theirs.who} {times:.3g}x" + (f" (**{target:g}x aimed at**)" if times < target else "")
+
+
+def write_tables() -> None:
+    """Puts all results into RESULTS.md, and the rows that have a target, in short, between the README's markers."""
+    full, brief = "# Results\n\nMade by `make bench`.\n", ""
     for topic in TOPICS:
         path = RESULTS / f"{topic.name.replace(' ', '-')}.json"
         if not path.exists():
@@ -150,14 +161,23 @@ def write_readme() -> None:
         result = json.loads(path.read_text())
         about = result["facts"]
         runtime = f"CPython {about['python']}" if topic.program.endswith(".py") else about["rust"].rpartition(" (")[0]
-        how = f"{about['cpus']} CPUs; median (minimum to maximum) of {result['rounds']} rounds"
-        text += f"\n**{topic.name}**: {runtime}, {how}\n\n"
-        text += "| work | ropewalk | peer | peer's figure | ratio | target |\n|---|---|---|---|---|---|\n"
-        for row in result["rows"]:
-            outcome = Outcome(row["work"], row["targets"], row["at_most"], [Figure(**f) for f in row["figures"]])
-            text += "".join(f"| {' | '.join(line)} |\n" for line in lines(outcome))
+        how = f"{runtime}, {about['cpus']} CPUs; median (minimum to maximum) of {result['rounds']} rounds"
+        full += f"\n## {topic.name}\n\n{how}\n\n"
+        full += "| work | ropewalk | peer | peer's figure | ratio | target |\n|---|---|---|---|---|---|\n"
+        rows = [
+            Outcome(r["work"], r["targets"], r["at_most"], [Figure(**f) for f in r["figures"]]) for r in result["rows"]
+        ]
+        full += "".join(f"| {' | '.join(line)} |\n" for outcome in rows for line in lines(outcome))
+        aimed = [outcome for outcome in rows if outcome.targets or outcome.at_most is not None]
+        if aimed:
+            brief += f"\n| {topic.name} | ropewalk | times better than |\n|---|---|---|\n"
+        for outcome in aimed:
+            ours = outcome.figures[0]
+            figure = f"{number(ours.median)} {ours.unit}" if not ours.skip else "none"
+            brief += f"| {outcome.work} | {figure} | {', '.join(short(outcome))} |\n"
+    (HERE / "RESULTS.md").write_text(full)
     before, _, rest = README.read_text().partition(BEGIN)
-    README.write_text(f"{before}{BEGIN}{text}\n{END}{rest.partition(END)[2]}")
+    README.write_text(f"{before}{BEGIN}{brief}\n{END}{rest.partition(END)[2]}")
 
 
 def bench_environment(python: str | None) -> Environment:
@@ -218,7 +238,7 @@ def main() -> None:
             path = RESULTS / f"{topic.name.replace(' ', '-')}.json"
             path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if not options.quick and not options.row:
-        write_readme()
+        write_tables()
 
 
 if __name__ == "__main__":
