@@ -6,7 +6,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `pool` | which task is where, and every step that moves one |
+//! | `pool`, `state` | the pool and its lock; which task is where, and every step that moves one |
 //! | `supervisor` | the thread that starts workers, buries them and enforces time limits |
 //! | `job` | a call on its way, and what becomes of it |
 //! | `link`, `worker` | the two ends of the connection between pool and worker |
@@ -35,6 +35,8 @@ mod remote;
 mod ring;
 #[cfg(not(loom))]
 mod segment;
+#[cfg(not(loom))]
+mod state;
 #[cfg(not(loom))]
 mod supervisor;
 #[cfg(not(loom))]

@@ -14,8 +14,9 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 
 use super::job::{Cause, Death};
 use super::link::{Link, Sent};
-use super::pool::{Over, Shared, State, Worker};
+use super::pool::Shared;
 use super::segment::{is_any_kept, release_kept};
+use super::state::{Over, State, Worker};
 use super::wire::now;
 use super::worker::KEEP;
 use crate::sync::lock;
