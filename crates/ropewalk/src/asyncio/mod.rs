@@ -11,7 +11,7 @@
 //! | together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`] |
 //! | time | [`sleep`], [`timeout`], [`timeout_at`], [`wait_for`]; [`shield`] |
 //! | between tasks | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`], [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
-//! | outside | [`net`]: sockets; [`signal`] |
+//! | outside | [`net`]: sockets; [`signal`]; [`subprocess`]: [`create_subprocess_exec`], [`create_subprocess_shell`] |
 //! | threads | [`to_thread`], [`wrap_future`], [`Remote::run_coroutine_threadsafe`] |
 //! | tests | [`testing`] |
 //! | beneath | [`engine`], the loop without a language: the crate's own tasks and Python's handles both run on it |
@@ -59,6 +59,8 @@ mod sleep;
 #[cfg(not(loom))]
 mod source;
 #[cfg(not(loom))]
+pub mod subprocess;
+#[cfg(not(loom))]
 mod task;
 #[cfg(not(loom))]
 mod task_group;
@@ -93,6 +95,7 @@ pub use self::{
     semaphore::{BoundedSemaphore, Permit, Semaphore},
     shield::shield,
     sleep::{Sleep, sleep},
+    subprocess::{create_subprocess_exec, create_subprocess_shell},
     task::{AnyTask, Task},
     task_group::TaskGroup,
     threads::{to_thread, wrap_future},

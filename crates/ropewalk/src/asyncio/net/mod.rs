@@ -29,6 +29,7 @@
 
 mod connection;
 mod dns;
+mod pipe;
 mod reader;
 mod stream;
 mod tcp;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use connection::{Server, open_connection, open_unix_connection, start_server};
 pub use dns::getaddrinfo;
+pub(super) use pipe::{pipe_reader, pipe_writer};
 pub use reader::{IncompleteRead, LimitOverrun, StreamReader};
 pub use stream::{Listener, Stream};
 pub use tcp::{TcpListener, TcpStream};

@@ -100,8 +100,14 @@ impl StreamReader {
     /// # Errors
     /// As [`read`](StreamReader::read).
     pub async fn read_to_end(&mut self) -> Result<Vec<u8>> {
-        while self.fill().await? {}
+        self.fill_to_end().await?;
         Ok(self.take(self.buffer.len()))
+    }
+
+    /// Reads all that comes into the buffer.
+    pub(in crate::asyncio) async fn fill_to_end(&mut self) -> Result<()> {
+        while self.fill().await? {}
+        Ok(())
     }
 
     /// Reads exactly `count` bytes.

@@ -23,6 +23,7 @@ mod shield;
 mod signal;
 mod sleep;
 mod streams;
+mod subprocess;
 mod task;
 mod task_group;
 mod threads;
