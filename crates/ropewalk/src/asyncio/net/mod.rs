@@ -38,7 +38,7 @@ mod unix;
 mod writer;
 
 pub use connection::{Server, open_connection, open_unix_connection, start_server};
-pub use dns::getaddrinfo;
+pub use dns::{getaddrinfo, getnameinfo};
 pub(super) use pipe::{pipe_reader, pipe_writer};
 pub use reader::{IncompleteRead, LimitOverrun, StreamReader};
 pub use stream::{Listener, Stream};
@@ -46,3 +46,6 @@ pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixStream};
 pub use writer::StreamWriter;
+
+pub use dns_lookup::{LookupError, LookupErrorKind};
+pub use libc::{NI_DGRAM, NI_NAMEREQD, NI_NOFQDN, NI_NUMERICHOST, NI_NUMERICSERV};

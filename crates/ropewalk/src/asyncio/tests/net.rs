@@ -1,5 +1,8 @@
 use super::*;
-use crate::asyncio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, getaddrinfo};
+use crate::asyncio::net::{
+    LookupError, LookupErrorKind, NI_NUMERICHOST, NI_NUMERICSERV, TcpListener, TcpStream, UdpSocket,
+    UnixListener, UnixStream, getaddrinfo, getnameinfo,
+};
 use std::cell::Cell;
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -198,10 +201,45 @@ fn hosts_have_addresses_or_are_an_error() {
         );
         assert!(!addresses.is_empty());
         assert_eq!(getaddrinfo("::1", 1).await?, ["[::1]:1".parse()?]);
-        assert!(getaddrinfo("no such host", 80).await.is_err());
+        for host in ["no such host", "", "a\0b"] {
+            let error = getaddrinfo(host, 80).await.unwrap_err();
+            assert!(error.downcast_ref::<LookupError>().is_some(), "{error:?}");
+        }
         Ok(())
     })
     .unwrap();
+}
+
+#[test]
+fn addresses_have_names_or_are_an_error() {
+    asyncio::run(async {
+        let address = "127.0.0.1:80".parse()?;
+        let (host, service) = getnameinfo(address, NI_NUMERICSERV).await?;
+        assert!(!host.is_empty());
+        assert_eq!(service, "80");
+        let (host, service) = getnameinfo(address, NI_NUMERICHOST).await?;
+        assert_eq!(host, "127.0.0.1");
+        assert!(["http", "80"].contains(&service.as_str()), "{service}");
+        let error = getnameinfo(address, 1 << 30).await.unwrap_err();
+        let error: &LookupError = error.downcast_ref().unwrap();
+        assert!(matches!(error.kind(), LookupErrorKind::Badflags));
+        assert_eq!(error.error_num(), libc::EAI_BADFLAGS);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_address_in_figures_is_named_without_a_thread() {
+    let names = std::pin::pin!(getnameinfo(
+        "127.0.0.1:80".parse().unwrap(),
+        NI_NUMERICHOST | NI_NUMERICSERV
+    ))
+    .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    let std::task::Poll::Ready(Ok(names)) = names else {
+        panic!("it waits")
+    };
+    assert_eq!(names, ("127.0.0.1".to_owned(), "80".to_owned()));
 }
 
 #[test]
