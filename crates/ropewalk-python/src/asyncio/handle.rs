@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::event_loop::{self, Loop};
+use super::context;
+use super::event_loop::Loop;
 use super::gil::Gil;
 use super::names::{Names, is_fatal};
 
@@ -65,7 +66,7 @@ impl Handle {
         let py = event_loop.py();
         let context = match context.filter(|context| !context.is_none()) {
             Some(context) => context,
-            None => event_loop::copy_context(py)?,
+            None => context::copy(py)?,
         };
         let source_traceback = match event_loop.get().debug(py) {
             true => Some(Names::get(py)?.extract_stack.call0(py)?),
@@ -121,13 +122,13 @@ impl Handle {
             Arguments::Many(many) => Arguments::Many(many.clone_ref(py)),
         };
         drop(call);
-        let result = event_loop::enter(&context).and_then(|()| {
+        let result = context::enter(&context).and_then(|()| {
             let result = match arguments {
                 Arguments::None => callback.call0(),
                 Arguments::One(one) => callback.call1((one,)),
                 Arguments::Many(many) => callback.call1(many.bind(py)),
             };
-            event_loop::exit(&context)?;
+            context::exit(&context)?;
             result
         });
         match result {

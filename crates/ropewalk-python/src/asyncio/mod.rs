@@ -1,8 +1,9 @@
 //! The event loop for Python, on the engine of `ropewalk::asyncio::engine`.
 
+mod awaitable;
+mod context;
 mod event_loop;
 mod future;
-mod future_iter;
 mod gathering;
 mod gil;
 mod handle;
@@ -29,7 +30,6 @@ static TYPES: PyOnceLock<(Py<PyType>, Py<PyType>)> = PyOnceLock::new();
 pub(crate) fn loop_types(py: Python<'_>) -> PyResult<(Py<PyType>, Py<PyType>)> {
     let (future, task) = TYPES.get_or_try_init(py, || {
         let future = future::build(py)?.unbind();
-        future_iter::build(py)?;
         queue::build(py)?;
         PyResult::Ok((future, task::build(py)?.unbind()))
     })?;

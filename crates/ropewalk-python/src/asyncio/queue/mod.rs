@@ -1,23 +1,22 @@
 //! `Queue`, `LifoQueue` and `PriorityQueue`: asyncio's (with 3.13's `shutdown` on every version), on any loop.
 //!
-//! `put`, `get` and `join` return awaitables of a native type, [`QueueCall`], that satisfy `asyncio.iscoroutine`: what
+//! `put`, `get` and `join` return awaitables of a native type, [`call`], that satisfy `asyncio.iscoroutine`: what
 //! need not wait makes no frame and no future.
+
+mod call;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyType};
-use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, ffi, intern};
+use pyo3::types::PyList;
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, intern};
 
 use super::event_loop::Loop;
 use super::future::{Future, State};
-use super::future_iter;
 use super::gil::Gil;
-use super::raw::{self, Args, Spec, method};
+pub(super) use call::build;
 
 /// What is in a queue, by the order in which it comes out.
 enum Items {
@@ -339,17 +338,17 @@ impl Queue {
 
     /// Put an item in; wait for a free place first.
     fn put<'py>(this: &Bound<'py, Self>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        QueueCall::create(this, Side::Put, Some(item))
+        call::create(this, Side::Put, Some(item))
     }
 
     /// Take an item out; wait for one first.
     fn get<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        QueueCall::create(this, Side::Get, None)
+        call::create(this, Side::Get, None)
     }
 
     /// Wait until every item put in has been got and `task_done` been called for it.
     fn join<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        QueueCall::create(this, Side::Join, None)
+        call::create(this, Side::Join, None)
     }
 
     /// Put an item in, or raise QueueFull.
@@ -468,310 +467,4 @@ impl Queue {
         drop(inner);
         drop((items, waiters, event_loop));
     }
-}
-
-/// How far a call has come.
-enum Progress {
-    /// Nothing is waited for: not begun, or woken up.
-    Ready,
-    /// The future that it waits for, and the iterator of that.
-    Waiting(Py<PyAny>, Py<PyAny>),
-    Done,
-}
-
-struct CallFields {
-    queue: Option<Py<Queue>>,
-    side: Side,
-    item: Option<Py<PyAny>>,
-    progress: Progress,
-}
-
-#[repr(C)]
-struct Object {
-    head: ffi::PyObject,
-    fields: RefCell<CallFields>,
-}
-
-/// Set once, with the other types of the loop; relaxed, because the GIL orders that with everything after.
-static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
-
-/// A `put`, `get` or `join` that is or will be awaited.
-#[repr(transparent)]
-struct QueueCall<'py>(Bound<'py, PyAny>);
-
-impl<'py> QueueCall<'py> {
-    /// # Safety
-    /// `object` is an instance of the type.
-    unsafe fn assume<'a>(object: &'a Bound<'py, PyAny>) -> &'a Self {
-        // SAFETY: the wrapper is transparent.
-        unsafe { &*std::ptr::from_ref(object).cast() }
-    }
-
-    fn create(queue: &Bound<'py, Queue>, side: Side, item: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        let py = queue.py();
-        if TYPE.load(Relaxed).is_null() {
-            super::loop_types(py)?;
-        }
-        let fields = CallFields {
-            queue: Some(queue.clone().unbind()),
-            side,
-            item,
-            progress: Progress::Ready,
-        };
-        // SAFETY: the type is ready; its fields are written before anything can look at them.
-        unsafe {
-            let object = Bound::from_owned_ptr_or_err(py, ffi::PyType_GenericAlloc(TYPE.load(Relaxed), 0))?;
-            (&raw mut (*object.as_ptr().cast::<Object>()).fields).write(RefCell::new(fields));
-            Ok(object)
-        }
-    }
-
-    fn py(&self) -> Python<'py> {
-        self.0.py()
-    }
-
-    fn fields(&self) -> &RefCell<CallFields> {
-        // SAFETY: an instance has its fields from `create` to `tp_dealloc`; no other way makes one.
-        unsafe { &(*self.0.as_ptr().cast::<Object>()).fields }
-    }
-
-    fn go_on(&self) -> PyResult<future_iter::Step> {
-        let py = self.py();
-        loop {
-            let mut fields = self.fields().borrow_mut();
-            let progress = std::mem::replace(&mut fields.progress, Progress::Done);
-            let (side, queue) = (
-                fields.side,
-                fields.queue.as_ref().map(|queue| queue.bind(py).clone()),
-            );
-            let item = fields.item.as_ref().map(|item| item.clone_ref(py));
-            drop(fields);
-            let Some(queue) = queue else { return Err(reused()) };
-            match progress {
-                Progress::Done => return Err(reused()),
-                Progress::Ready => {
-                    let tried = match side {
-                        Side::Get => queue.get().try_get(py),
-                        Side::Put => {
-                            let item = item.unwrap_or_else(|| py.None());
-                            queue.get().try_put(py, &item).map(|()| py.None())
-                        }
-                        Side::Join if queue.get().inner.get(py).borrow().unfinished == 0 => Ok(py.None()),
-                        Side::Join => Err(Refusal::Wait),
-                    };
-                    match tried {
-                        Ok(value) => return Ok(future_iter::Step::Return(value.into_ptr())),
-                        Err(Refusal::Error(error)) => return Err(error),
-                        Err(Refusal::Wait) => {
-                            let waiter = Queue::wait(&queue, side)?;
-                            let iterator = waiter.call_method0(intern!(py, "__await__"))?;
-                            self.fields().borrow_mut().progress =
-                                Progress::Waiting(waiter.unbind(), iterator.unbind());
-                        }
-                    }
-                }
-                Progress::Waiting(waiter, iterator) => {
-                    let mut result = std::ptr::null_mut();
-                    // SAFETY: the iterator is alive; the result is an owned reference unless an exception is set.
-                    let sent = unsafe { ffi::PyIter_Send(iterator.as_ptr(), ffi::Py_None(), &mut result) };
-                    match sent {
-                        ffi::PySendResult::PYGEN_NEXT => {
-                            self.fields().borrow_mut().progress = Progress::Waiting(waiter, iterator);
-                            return Ok(future_iter::Step::Yield(result));
-                        }
-                        ffi::PySendResult::PYGEN_RETURN => {
-                            // SAFETY: an owned reference.
-                            drop(unsafe { Bound::from_owned_ptr(py, result) });
-                            // 3.13's join does not look again: what was finished is finished.
-                            if matches!(side, Side::Join) {
-                                return Ok(future_iter::Step::Return(py.None().into_ptr()));
-                            }
-                            self.fields().borrow_mut().progress = Progress::Ready;
-                        }
-                        ffi::PySendResult::PYGEN_ERROR => {
-                            let error = PyErr::fetch(py);
-                            queue.get().abandon(py, side, waiter.bind(py))?;
-                            return Err(error);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Ends the call and cleans up after it.
-    fn end(&self) -> PyResult<()> {
-        let py = self.py();
-        let mut fields = self.fields().borrow_mut();
-        let progress = std::mem::replace(&mut fields.progress, Progress::Done);
-        let (side, queue) = (
-            fields.side,
-            fields.queue.as_ref().map(|queue| queue.bind(py).clone()),
-        );
-        drop(fields);
-        if let (Progress::Waiting(waiter, iterator), Some(queue)) = (progress, queue) {
-            iterator.bind(py).call_method0(intern!(py, "close"))?;
-            queue.get().abandon(py, side, waiter.bind(py))?;
-        }
-        Ok(())
-    }
-}
-
-fn reused() -> PyErr {
-    PyRuntimeError::new_err("cannot reuse already awaited coroutine")
-}
-
-unsafe extern "C" fn am_send(
-    object: *mut ffi::PyObject,
-    _value: *mut ffi::PyObject,
-    result: *mut *mut ffi::PyObject,
-) -> ffi::PySendResult {
-    // SAFETY: called by the interpreter on an instance of the type, with a place for the result.
-    unsafe {
-        *result = std::ptr::null_mut();
-        raw::slot(ffi::PySendResult::PYGEN_ERROR, |py| {
-            let this = Borrowed::from_ptr(py, object);
-            let (value, kind) = match QueueCall::assume(&this).go_on()? {
-                future_iter::Step::Yield(future) => (future, ffi::PySendResult::PYGEN_NEXT),
-                future_iter::Step::Return(value) => (value, ffi::PySendResult::PYGEN_RETURN),
-            };
-            *result = value;
-            Ok(kind)
-        })
-    }
-}
-
-unsafe extern "C" fn tp_iternext(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter on an instance of the type.
-    unsafe {
-        raw::slot(std::ptr::null_mut(), |py| {
-            let this = Borrowed::from_ptr(py, object);
-            QueueCall::assume(&this).go_on()?.into_next(py)
-        })
-    }
-}
-
-unsafe extern "C" fn tp_iter(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: the object is alive.
-    unsafe { ffi::Py_NewRef(object) }
-}
-
-unsafe extern "C" fn tp_traverse(
-    object: *mut ffi::PyObject,
-    visit: ffi::visitproc,
-    arg: *mut c_void,
-) -> c_int {
-    // SAFETY: the collector runs with the GIL held and no borrow is alive: none lasts across an allocation of
-    // Python's. Between allocation and `create`'s write there is none either.
-    unsafe {
-        let status = visit(ffi::Py_TYPE(object).cast(), arg);
-        if status != 0 {
-            return status;
-        }
-        let Ok(fields) = (*object.cast::<Object>()).fields.try_borrow() else {
-            return 0;
-        };
-        let waiting = match &fields.progress {
-            Progress::Waiting(waiter, iterator) => [Some(waiter.as_ptr()), Some(iterator.as_ptr())],
-            _ => [None, None],
-        };
-        let own = [
-            fields.queue.as_ref().map(Py::as_ptr),
-            fields.item.as_ref().map(Py::as_ptr),
-        ];
-        for held in own.into_iter().chain(waiting).flatten() {
-            let status = visit(held, arg);
-            if status != 0 {
-                return status;
-            }
-        }
-        0
-    }
-}
-
-unsafe extern "C" fn tp_clear(object: *mut ffi::PyObject) -> c_int {
-    // SAFETY: called by the interpreter on an instance of the type.
-    unsafe {
-        raw::slot(0, |py| {
-            let this = Borrowed::from_ptr(py, object);
-            let empty = CallFields {
-                queue: None,
-                side: Side::Get,
-                item: None,
-                progress: Progress::Done,
-            };
-            let old = QueueCall::assume(&this).fields().replace(empty);
-            drop(old);
-            Ok(0)
-        })
-    }
-}
-
-unsafe extern "C" fn tp_dealloc(object: *mut ffi::PyObject) {
-    // SAFETY: the interpreter calls this once, when nothing refers to the object any more.
-    unsafe {
-        ffi::PyObject_GC_UnTrack(object.cast());
-        tp_clear(object);
-        std::ptr::drop_in_place(&raw mut (*object.cast::<Object>()).fields);
-        raw::free(object);
-    }
-}
-
-/// Makes the type of the calls.
-pub(super) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
-    let spec = Spec {
-        name: c"ropewalk.asyncio.QueueCall",
-        doc: c"A put, get or join of a Queue, to be awaited.",
-        size: size_of::<Object>(),
-        subclassable: false,
-        slots: vec![
-            (ffi::Py_tp_iter, tp_iter as *mut c_void),
-            (ffi::Py_am_await, tp_iter as *mut c_void),
-            (ffi::Py_tp_iternext, tp_iternext as *mut c_void),
-            (ffi::Py_am_send, am_send as *mut c_void),
-            (ffi::Py_tp_traverse, tp_traverse as *mut c_void),
-            (ffi::Py_tp_clear, tp_clear as *mut c_void),
-            (ffi::Py_tp_dealloc, tp_dealloc as *mut c_void),
-        ],
-        methods: vec![
-            method!(
-                QueueCall,
-                "send",
-                |this, args| {
-                    args.bind(["value"], 1, 1)?;
-                    let py = this.py();
-                    // SAFETY: an owned reference, or NULL for the end without a value.
-                    let next = unsafe { Bound::from_owned_ptr_or_opt(py, this.go_on()?.into_next(py)?) };
-                    next.ok_or_else(|| PyStopIteration::new_err(()))
-                },
-                "Go on, whatever the value."
-            ),
-            method!(
-                QueueCall,
-                "throw",
-                |this, args| {
-                    let thrown =
-                        future_iter::exception(this.py(), args.bind(["type", "value", "traceback"], 3, 1)?)?;
-                    this.end()?;
-                    Err(PyErr::from_value(thrown))
-                },
-                "Give up waiting and raise the exception."
-            ),
-            method!(
-                QueueCall,
-                "close",
-                |this, args| {
-                    args.bind([], 0, 0)?;
-                    this.end()?;
-                    Ok(this.py().None().into_bound(this.py()))
-                },
-                "Give up waiting."
-            ),
-        ],
-        attributes: Vec::new(),
-    };
-    let class = spec.build(py, None)?;
-    // A reference of its own: a type may not go while the process makes instances of it.
-    TYPE.store(class.clone().into_ptr().cast(), Relaxed);
-    Ok(class)
 }

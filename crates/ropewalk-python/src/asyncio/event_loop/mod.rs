@@ -3,14 +3,18 @@
 //! The other half, what runs once for a connection or a run, is `asyncio`'s own Python, of which
 //! `ropewalk.asyncio.EventLoop` is a subclass.
 
-use std::cell::{Cell, RefCell, RefMut};
-use std::os::fd::{BorrowedFd, RawFd};
+mod descriptors;
+mod streams;
+mod turn;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use std::cell::{Cell, RefCell, RefMut};
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, ffi, intern};
-use ropewalk::asyncio::engine::{Clock, Engine, Event, Host, Interest, Nanos, Trigger};
+use pyo3::{PyTraverseError, PyVisit, intern};
+use ropewalk::asyncio::engine::{Clock, Engine, Host, Nanos};
 
 use super::future::Future;
 use super::gathering::Gathering;
@@ -19,9 +23,7 @@ use super::handle::{Arguments, Handle, TimerHandle};
 use super::names::Names;
 use super::stream::Stream;
 use super::task::Task;
-
-/// Bytes read at once, as asyncio does.
-const READ: usize = 256 * 1024;
+use descriptors::{Side, Source};
 
 /// What is ready, or will be at a time.
 pub(super) enum Entry {
@@ -35,35 +37,6 @@ pub(super) enum Entry {
     Wakeup(Py<PyAny>),
     /// A gathering whose last child, or first that failed, is done.
     Gather(Py<Gathering>),
-}
-
-/// Who waits for a descriptor.
-#[derive(Default)]
-pub(super) struct Source {
-    reader: Option<Py<Handle>>,
-    writer: Option<Py<Handle>>,
-}
-
-impl Source {
-    fn interest(&self) -> Interest {
-        Interest {
-            readable: self.reader.is_some(),
-            writable: self.writer.is_some(),
-        }
-    }
-
-    fn side(&mut self, side: Side) -> &mut Option<Py<Handle>> {
-        match side {
-            Side::Read => &mut self.reader,
-            Side::Write => &mut self.writer,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Read,
-    Write,
 }
 
 /// What the engine runs for Python.
@@ -189,369 +162,6 @@ impl Loop {
         Ok(handle)
     }
 
-    /// Shows `task` as the current one, as `asyncio.current_task` looks it up. What the last step has left there is
-    /// overwritten; a turn that ends, or a handle, takes it away ([`Loop::hide`]).
-    fn show(&self, this: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = this.py();
-        self.state.get(py).shown.set(true);
-        match &Names::get(py)?.current_tasks {
-            Some(tasks) => tasks.bind(py).set_item(this, task),
-            None => {
-                Names::get(py)?
-                    .tasks
-                    .bind(py)
-                    .call_method1(intern!(py, "_swap_current_task"), (this, task))?;
-                Ok(())
-            }
-        }
-    }
-
-    fn hide(&self, this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        if !self.state.get(py).shown.replace(false) {
-            return Ok(());
-        }
-        match &Names::get(py)?.current_tasks {
-            Some(tasks) => {
-                // Someone else may have taken it away.
-                let tasks = tasks.bind(py);
-                if tasks.contains(this)? {
-                    tasks.del_item(this)
-                } else {
-                    Ok(())
-                }
-            }
-            None => {
-                Names::get(py)?
-                    .tasks
-                    .bind(py)
-                    .call_method1(intern!(py, "_swap_current_task"), (this, py.None()))?;
-                Ok(())
-            }
-        }
-    }
-
-    /// A run of turns. What an exception has cut short is brought to its end.
-    fn run(&self, this: &Bound<'_, Self>, turns: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        let running = &self.state.get(this.py()).running;
-        self.engine(this.py())?.start();
-        running.set(true);
-        let result = turns();
-        running.set(false);
-        if result.is_err() {
-            self.hide(this)?;
-            self.flush_left(this)?;
-        }
-        result
-    }
-
-    /// One turn.
-    fn turn(&self, this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        let flags = self.state.get(py);
-        if !self.dirty.get(py).borrow().is_empty() {
-            self.flush_left(this)?;
-        }
-        if self.engine(py)?.ready() == 0 {
-            // A signal that came while no Python code ran has interrupted nothing: its handler runs before we sleep.
-            py.check_signals()?;
-        }
-        let wait = self.engine(py)?.wait(!flags.stopping.get());
-        if let Some(wait) = wait {
-            let woken = if wait.may_sleep() {
-                self.hide(this)?;
-                let woken = py.detach(|| wait.block());
-                let result = py.check_signals();
-                if let Err(error) = result {
-                    self.engine(py)?.woke(woken)?;
-                    return Err(error);
-                }
-                woken
-            } else {
-                wait.block()
-            };
-            self.engine(py)?.woke(woken)?;
-            loop {
-                let event = self.engine(py)?.next_event();
-                let Some(event) = event else { break };
-                self.fire(py, event);
-            }
-        }
-        let ready = {
-            let mut engine = self.engine(py)?;
-            engine.expire();
-            engine.ready()
-        };
-        for _ in 0..ready {
-            let Some(entry) = self.engine(py)?.pop() else {
-                break;
-            };
-            if flags.debug.get() {
-                self.run_slowly(this, entry)?
-            } else {
-                self.run_entry(this, entry)?
-            }
-        }
-        self.hide(this)?;
-        self.flush(this)
-    }
-
-    /// Has a stream flushed at the end of the turn; false between two runs, since there may be no other.
-    pub(super) fn flush_later(&self, py: Python<'_>, stream: &Bound<'_, Stream>) -> bool {
-        let running = self.state.get(py).running.get();
-        if running {
-            self.dirty.get(py).borrow_mut().push(stream.clone().unbind());
-            self.ring(py); // another thread's write, while the loop sleeps
-        }
-        running
-    }
-
-    /// Flushes what an exception has left; in the child of a fork, leaves it to the parent.
-    #[cold]
-    fn flush_left(&self, this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        let inherited = self.engine(py).is_ok_and(|engine| engine.reactor.is_inherited());
-        if !inherited {
-            return self.flush(this);
-        }
-        let left = std::mem::take(&mut *self.dirty.get(py).borrow_mut());
-        drop(left);
-        Ok(())
-    }
-
-    /// Lends the buffer that streams read into.
-    pub(super) fn with_buffer<R>(&self, py: Python<'_>, read: impl FnOnce(&mut [u8]) -> R) -> R {
-        let mut buffer = self.buffer.get(py).borrow_mut();
-        if buffer.is_empty() {
-            buffer.resize(READ, 0);
-        }
-        read(&mut buffer)
-    }
-
-    fn flush(&self, this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        loop {
-            let streams = std::mem::take(&mut *self.dirty.get(py).borrow_mut());
-            if streams.is_empty() {
-                return Ok(());
-            }
-            let mut streams = streams.into_iter();
-            while let Some(stream) = streams.next() {
-                match stream.get().flush(py) {
-                    Ok(()) => {}
-                    Err(error) if super::names::is_fatal(error.value(py)) => {
-                        self.dirty.get(py).borrow_mut().extend(streams); // for the next run
-                        return Err(error);
-                    }
-                    Err(error) => {
-                        let context = PyDict::new(py);
-                        context.set_item("message", "Exception after a write")?;
-                        context.set_item("exception", error.into_value(py))?;
-                        this.call_method1("call_exception_handler", (context,))?;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Makes ready whoever waits for a descriptor.
-    fn fire(&self, py: Python<'_>, event: Event) {
-        let Ok(mut engine) = self.engine(py) else { return };
-        let Some(source) = engine.reactor.source(event.fd) else {
-            return;
-        };
-        let reader = source
-            .reader
-            .as_ref()
-            .filter(|_| event.readiness.readable)
-            .map(|handle| handle.clone_ref(py));
-        let writer = source
-            .writer
-            .as_ref()
-            .filter(|_| event.readiness.writable)
-            .map(|handle| handle.clone_ref(py));
-        for handle in [reader, writer].into_iter().flatten() {
-            engine.push(Entry::Handle(handle));
-        }
-    }
-
-    fn run_entry(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
-        let py = this.py();
-        match entry {
-            Entry::Handle(handle) => {
-                self.hide(this)?;
-                let handle = handle.into_bound(py);
-                if handle.get().is_cancelled(py) {
-                    Ok(())
-                } else {
-                    Handle::run(&handle)
-                }
-            }
-            Entry::Timer(handle) => {
-                self.hide(this)?;
-                let handle = handle.into_bound(py).into_super();
-                handle.get().unscheduled(py);
-                if handle.get().is_cancelled(py) {
-                    Ok(())
-                } else {
-                    Handle::run(&handle)
-                }
-            }
-            Entry::Foreign(handle) => {
-                self.hide(this)?;
-                let handle = handle.bind(py);
-                if !handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
-                    handle.call_method0(intern!(py, "_run"))?;
-                }
-                Ok(())
-            }
-            Entry::Gather(gathering) => {
-                self.hide(this)?;
-                Gathering::run(gathering.bind(py))
-            }
-            Entry::Step(task) => self.run_task(this, task.into_bound(py), |task| task.run_step()),
-            Entry::Wakeup(task) => self.run_task(this, task.into_bound(py), |task| task.run_wakeup()),
-        }
-    }
-
-    fn run_task<'py>(
-        &self,
-        this: &Bound<'py, Self>,
-        task: Bound<'py, PyAny>,
-        step: impl FnOnce(&Task<'py>) -> PyResult<()>,
-    ) -> PyResult<()> {
-        self.show(this, &task)?;
-        // SAFETY: entries hold tasks of ours.
-        let task = unsafe { Task::assume(&task) };
-        let result = task.context().and_then(|context| {
-            enter(&context)?; // refused when someone has entered it already
-            let result = step(task);
-            exit(&context)?;
-            result
-        });
-        match result {
-            Err(error) if !super::names::is_fatal(error.value(this.py())) => {
-                let context = PyDict::new(this.py());
-                context.set_item(
-                    "message",
-                    format!("Exception in callback {}", task.object().repr()?),
-                )?;
-                context.set_item("exception", error.into_value(this.py()))?;
-                this.call_method1("call_exception_handler", (context,))?;
-                Ok(())
-            }
-            result => result,
-        }
-    }
-
-    /// Runs an entry in debug mode: warns when it takes long.
-    #[cold]
-    fn run_slowly(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
-        let py = this.py();
-        let subject = match &entry {
-            Entry::Handle(handle) => handle.clone_ref(py).into_any(),
-            Entry::Timer(handle) => handle.clone_ref(py).into_any(),
-            Entry::Gather(gathering) => gathering.clone_ref(py).into_any(),
-            Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => task.clone_ref(py),
-        };
-        let is_handle = !matches!(entry, Entry::Step(_) | Entry::Wakeup(_) | Entry::Gather(_));
-        let shown = is_handle.then(|| subject.clone_ref(py));
-        let old = self.current_handle.get(py).replace(shown);
-        drop(old);
-        let start = self.time(py);
-        let result = self.run_entry(this, entry);
-        let taken = self.time(py) - start;
-        let old = self.current_handle.get(py).replace(None);
-        drop(old);
-        result?;
-        if taken >= self.state.get(py).slow_callback_duration.get() {
-            let subject = subject.bind(py);
-            let base = py.import("asyncio.base_events")?;
-            let text = match is_handle {
-                true => base.call_method1("_format_handle", (subject,))?,
-                false => subject.repr()?.into_any(),
-            };
-            let warning = ("Executing %s took %.3f seconds", text, taken);
-            base.getattr("logger")?.call_method1("warning", warning)?;
-        }
-        Ok(())
-    }
-
-    fn add<'py>(
-        this: &Bound<'py, Self>,
-        fd: &Bound<'py, PyAny>,
-        callback: &Bound<'py, PyAny>,
-        arguments: &Bound<'py, PyTuple>,
-        side: Side,
-    ) -> PyResult<Bound<'py, Handle>> {
-        let py = this.py();
-        this.get().check_closed(py)?;
-        let fd = descriptor(fd)?;
-        let handle = Handle::create(this, callback, Arguments::from(arguments)?, None)?;
-        let mut guard = this.get().engine(py)?;
-        let engine = &mut *guard;
-        // SAFETY: the borrow ends with this function; a descriptor that is closed is the system's to refuse.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-        let new = handle.clone().unbind();
-        let (result, old) = match engine.reactor.source_mut(fd) {
-            Some(source) => {
-                let old = source.side(side).replace(new);
-                let interest = source.interest();
-                let result = engine.reactor.modify(borrowed, interest);
-                (result, old.map_or(Gone::Nothing, Gone::Handle))
-            }
-            None => {
-                let mut source = Source::default();
-                *source.side(side) = Some(new);
-                match engine
-                    .reactor
-                    .register(borrowed, source.interest(), Trigger::Level, source)
-                {
-                    Ok(()) => (Ok(()), Gone::Nothing),
-                    Err((error, source)) => (Err(error), Gone::Source(source)),
-                }
-            }
-        };
-        drop(guard);
-        if let Gone::Handle(old) = old {
-            old.bind(py).call_method0(intern!(py, "cancel"))?;
-        }
-        result.map_err(|error| os_error(&error))?;
-        Ok(handle)
-    }
-
-    fn remove(this: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
-        let py = this.py();
-        if this.get().state.get(py).closed.get() {
-            return Ok(false);
-        }
-        let fd = descriptor(fd)?;
-        let mut guard = this.get().engine(py)?;
-        let Some(source) = guard.reactor.source_mut(fd) else {
-            return Ok(false);
-        };
-        let old = source.side(side).take();
-        let interest = source.interest();
-        let emptied = if interest == Interest::default() {
-            guard.reactor.deregister(fd)
-        } else {
-            // SAFETY: as in `add`.
-            let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-            // It can fail only if the descriptor is closed, and then there is nothing to wait for.
-            let _ = guard.reactor.modify(borrowed, interest);
-            None
-        };
-        drop(guard);
-        drop(emptied);
-        match old {
-            Some(handle) => {
-                handle.bind(py).call_method0(intern!(py, "cancel"))?;
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
     fn empty(&self, py: Python<'_>) {
         let engine = self.engine.get(py).borrow_mut().take();
         let Some(mut engine) = engine else { return };
@@ -562,14 +172,6 @@ impl Loop {
         let dirty = std::mem::take(&mut *self.dirty.get(py).borrow_mut());
         drop((ready, timers, sources, dirty));
     }
-}
-
-/// What a registration replaced, to be dropped outside the borrow.
-enum Gone {
-    Nothing,
-    Handle(Py<Handle>),
-    #[expect(dead_code, reason = "kept to be dropped later")]
-    Source(Source),
 }
 
 #[pymethods]
@@ -930,29 +532,6 @@ fn nanos(seconds: f64) -> Nanos {
     (seconds * 1e9).ceil() as Nanos
 }
 
-/// The number of a descriptor or of an object with `fileno()`.
-fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    let number = match fd.extract::<RawFd>() {
-        Ok(number) => number,
-        Err(error) => match fd.getattr_opt(intern!(fd.py(), "fileno"))? {
-            Some(fileno) => fileno.call0()?.extract()?,
-            None if error.is_instance_of::<PyTypeError>(fd.py()) => {
-                return Err(PyValueError::new_err(format!(
-                    "Invalid file object: {}",
-                    fd.repr()?
-                )));
-            }
-            None => return Err(error),
-        },
-    };
-    if number < 0 {
-        return Err(PyValueError::new_err(format!(
-            "Invalid file descriptor: {number}"
-        )));
-    }
-    Ok(number)
-}
-
 pub(super) fn os_error(error: &std::io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(number) => PyOSError::new_err((number, strerror(number))),
@@ -964,28 +543,6 @@ fn strerror(number: i32) -> String {
     // Rust's text is the system's with the number behind it.
     let text = std::io::Error::from_raw_os_error(number).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-pub(super) fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: returns an owned reference or sets an exception.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
-}
-
-pub(super) fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
-    // SAFETY: refuses what is not a context.
-    match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {
-        0 => Ok(()),
-        _ => Err(PyErr::fetch(context.py())),
-    }
-}
-
-pub(super) fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
-    // The exception that may be under way has been fetched by now.
-    // SAFETY: refuses a context that is not the current one.
-    match unsafe { ffi::PyContext_Exit(context.as_ptr()) } {
-        0 => Ok(()),
-        _ => Err(PyErr::fetch(context.py())),
-    }
 }
 
 /// `loop.call_soon(callback, argument, context=context)`, on whatever loop.

@@ -1,0 +1,223 @@
+//! A turn of the loop: what it polls, and how it runs what is ready.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::{Entry, Loop};
+use crate::asyncio::context;
+use crate::asyncio::gathering::Gathering;
+use crate::asyncio::handle::Handle;
+use crate::asyncio::names::{Names, is_fatal};
+use crate::asyncio::task::Task;
+
+impl Loop {
+    /// A run of turns. What an exception has cut short is brought to its end.
+    pub(super) fn run(&self, this: &Bound<'_, Self>, turns: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let running = &self.state.get(this.py()).running;
+        self.engine(this.py())?.start();
+        running.set(true);
+        let result = turns();
+        running.set(false);
+        if result.is_err() {
+            self.hide(this)?;
+            self.flush_left(this)?;
+        }
+        result
+    }
+
+    /// One turn.
+    pub(super) fn turn(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let flags = self.state.get(py);
+        if !self.dirty.get(py).borrow().is_empty() {
+            self.flush_left(this)?;
+        }
+        if self.engine(py)?.ready() == 0 {
+            // A signal that came while no Python code ran has interrupted nothing: its handler runs before we sleep.
+            py.check_signals()?;
+        }
+        let wait = self.engine(py)?.wait(!flags.stopping.get());
+        if let Some(wait) = wait {
+            let woken = if wait.may_sleep() {
+                self.hide(this)?;
+                let woken = py.detach(|| wait.block());
+                let result = py.check_signals();
+                if let Err(error) = result {
+                    self.engine(py)?.woke(woken)?;
+                    return Err(error);
+                }
+                woken
+            } else {
+                wait.block()
+            };
+            self.engine(py)?.woke(woken)?;
+            loop {
+                let event = self.engine(py)?.next_event();
+                let Some(event) = event else { break };
+                self.fire(py, event);
+            }
+        }
+        let ready = {
+            let mut engine = self.engine(py)?;
+            engine.expire();
+            engine.ready()
+        };
+        for _ in 0..ready {
+            let Some(entry) = self.engine(py)?.pop() else {
+                break;
+            };
+            if flags.debug.get() {
+                self.run_slowly(this, entry)?
+            } else {
+                self.run_entry(this, entry)?
+            }
+        }
+        self.hide(this)?;
+        self.flush(this)
+    }
+
+    fn run_entry(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
+        let py = this.py();
+        match entry {
+            Entry::Handle(handle) => {
+                self.hide(this)?;
+                let handle = handle.into_bound(py);
+                if handle.get().is_cancelled(py) {
+                    Ok(())
+                } else {
+                    Handle::run(&handle)
+                }
+            }
+            Entry::Timer(handle) => {
+                self.hide(this)?;
+                let handle = handle.into_bound(py).into_super();
+                handle.get().unscheduled(py);
+                if handle.get().is_cancelled(py) {
+                    Ok(())
+                } else {
+                    Handle::run(&handle)
+                }
+            }
+            Entry::Foreign(handle) => {
+                self.hide(this)?;
+                let handle = handle.bind(py);
+                if !handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+                    handle.call_method0(intern!(py, "_run"))?;
+                }
+                Ok(())
+            }
+            Entry::Gather(gathering) => {
+                self.hide(this)?;
+                Gathering::run(gathering.bind(py))
+            }
+            Entry::Step(task) => self.run_task(this, task.into_bound(py), |task| task.run_step()),
+            Entry::Wakeup(task) => self.run_task(this, task.into_bound(py), |task| task.run_wakeup()),
+        }
+    }
+
+    fn run_task<'py>(
+        &self,
+        this: &Bound<'py, Self>,
+        task: Bound<'py, PyAny>,
+        step: impl FnOnce(&Task<'py>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        self.show(this, &task)?;
+        // SAFETY: entries hold tasks of ours.
+        let task = unsafe { Task::assume(&task) };
+        let result = task.context().and_then(|context| {
+            context::enter(&context)?; // refused when someone has entered it already
+            let result = step(task);
+            context::exit(&context)?;
+            result
+        });
+        match result {
+            Err(error) if !is_fatal(error.value(this.py())) => {
+                let context = PyDict::new(this.py());
+                context.set_item(
+                    "message",
+                    format!("Exception in callback {}", task.object().repr()?),
+                )?;
+                context.set_item("exception", error.into_value(this.py()))?;
+                this.call_method1("call_exception_handler", (context,))?;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Runs an entry in debug mode: warns when it takes long.
+    #[cold]
+    fn run_slowly(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
+        let py = this.py();
+        let subject = match &entry {
+            Entry::Handle(handle) => handle.clone_ref(py).into_any(),
+            Entry::Timer(handle) => handle.clone_ref(py).into_any(),
+            Entry::Gather(gathering) => gathering.clone_ref(py).into_any(),
+            Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => task.clone_ref(py),
+        };
+        let is_handle = !matches!(entry, Entry::Step(_) | Entry::Wakeup(_) | Entry::Gather(_));
+        let shown = is_handle.then(|| subject.clone_ref(py));
+        let old = self.current_handle.get(py).replace(shown);
+        drop(old);
+        let start = self.time(py);
+        let result = self.run_entry(this, entry);
+        let taken = self.time(py) - start;
+        let old = self.current_handle.get(py).replace(None);
+        drop(old);
+        result?;
+        if taken >= self.state.get(py).slow_callback_duration.get() {
+            let subject = subject.bind(py);
+            let base = py.import("asyncio.base_events")?;
+            let text = match is_handle {
+                true => base.call_method1("_format_handle", (subject,))?,
+                false => subject.repr()?.into_any(),
+            };
+            let warning = ("Executing %s took %.3f seconds", text, taken);
+            base.getattr("logger")?.call_method1("warning", warning)?;
+        }
+        Ok(())
+    }
+
+    /// Shows `task` as the current one, as `asyncio.current_task` looks it up. What the last step has left there is
+    /// overwritten; a turn that ends, or a handle, takes it away ([`Loop::hide`]).
+    fn show(&self, this: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = this.py();
+        self.state.get(py).shown.set(true);
+        match &Names::get(py)?.current_tasks {
+            Some(tasks) => tasks.bind(py).set_item(this, task),
+            None => {
+                Names::get(py)?
+                    .tasks
+                    .bind(py)
+                    .call_method1(intern!(py, "_swap_current_task"), (this, task))?;
+                Ok(())
+            }
+        }
+    }
+
+    fn hide(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        if !self.state.get(py).shown.replace(false) {
+            return Ok(());
+        }
+        match &Names::get(py)?.current_tasks {
+            Some(tasks) => {
+                // Someone else may have taken it away.
+                let tasks = tasks.bind(py);
+                if tasks.contains(this)? {
+                    tasks.del_item(this)
+                } else {
+                    Ok(())
+                }
+            }
+            None => {
+                Names::get(py)?
+                    .tasks
+                    .bind(py)
+                    .call_method1(intern!(py, "_swap_current_task"), (this, py.None()))?;
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What `await future` iterates: it hands the future to the task once, and then its result to the coroutine.
+
+use std::cell::Cell;
+use std::ffi::c_int;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::{Future, State};
+use crate::asyncio::awaitable::{self, Step, Steps};
+use crate::asyncio::raw::{Class, Part, Visit};
+
+static CLASS: Class = Class::new();
+
+/// The iterator of a future of ours, which is None when it is exhausted.
+struct FutureIter(Cell<Option<Py<PyAny>>>);
+
+// SAFETY: `Class::instance` writes it.
+unsafe impl Part for FutureIter {
+    fn traverse(&self, visit: Visit) -> c_int {
+        // SAFETY: no one has the cell's content in hand while the collector runs: `go_on` puts it back first.
+        let future = unsafe { &*self.0.as_ptr() };
+        visit.all(future.as_ref().map(Py::as_ptr))
+    }
+
+    fn clear(&self, _: Python<'_>) {
+        drop(self.0.take());
+    }
+}
+
+/// Makes an iterator of `future`, which is one of ours.
+pub(super) fn create<'py>(py: Python<'py>, future: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the type is made, with the module's others, and holds iterators.
+    unsafe { CLASS.instance(py, FutureIter(Cell::new(Some(future.unbind())))) }
+}
+
+impl Steps for FutureIter {
+    fn go_on(&self, py: Python<'_>) -> PyResult<Step> {
+        let Some(future) = self.0.take() else {
+            return Ok(Step::Return(py.None().into_ptr()));
+        };
+        // SAFETY: `create` is given futures of ours only.
+        let this = unsafe { Future::assume(future.bind(py)) };
+        if this.state() != State::Pending {
+            return Ok(Step::Return(this.result()?.into_ptr()));
+        }
+        let asked = std::mem::replace(&mut this.fields().borrow_mut().blocking, true);
+        self.0.set(Some(future.clone_ref(py)));
+        if asked {
+            return Err(PyRuntimeError::new_err("await wasn't used with future"));
+        }
+        Ok(Step::Yield(future.into_ptr()))
+    }
+
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        self.clear(py);
+        Ok(())
+    }
+}
+
+/// Makes the type.
+pub(super) fn build(py: Python<'_>) -> PyResult<()> {
+    let spec = awaitable::spec::<FutureIter>(c"ropewalk.asyncio.FutureIter", c"The iterator of a Future.");
+    CLASS.make(py, spec, None).map(drop)
+}

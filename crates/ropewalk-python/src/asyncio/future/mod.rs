@@ -1,0 +1,363 @@
+//! `Future`: a result to come, on one loop. Semantics are those of `asyncio.Future` of the interpreter in use.
+
+mod callbacks;
+mod class;
+mod iter;
+
+use std::cell::RefCell;
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use pyo3::{IntoPyObjectExt, intern};
+
+use super::event_loop::Loop;
+use super::names::{Names, error};
+use super::raw::{Class, Part, Visit, wrapper};
+use super::task::{self, Task};
+pub(super) use callbacks::Callback;
+use callbacks::Callbacks;
+pub(super) use class::{attributes, build, finalize, methods, slots, tp_clear, tp_traverse};
+
+/// Where a future stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Pending,
+    Cancelled,
+    Finished,
+}
+
+/// What a future holds; see `raw` for the rules.
+pub(super) struct Fields {
+    pub(super) state: State,
+    /// Set by `await`, cleared by the task that took the future from the coroutine.
+    pub(super) blocking: bool,
+    /// Whether the loop is ours.
+    pub(super) native: bool,
+    pub(super) log_traceback: bool,
+    /// None before `__init__`.
+    pub(super) event_loop: Option<Py<PyAny>>,
+    pub(super) result: Option<Py<PyAny>>,
+    pub(super) exception: Option<Py<PyBaseException>>,
+    exception_traceback: Option<Py<PyAny>>,
+    pub(super) cancel_message: Option<Py<PyAny>>,
+    pub(super) cancelled_exc: Option<Py<PyBaseException>>,
+    source_traceback: Option<Py<PyAny>>,
+    callbacks: Callbacks,
+}
+
+impl Fields {
+    pub(super) const fn new() -> Self {
+        Self {
+            state: State::Pending,
+            blocking: false,
+            native: false,
+            log_traceback: false,
+            event_loop: None,
+            result: None,
+            exception: None,
+            exception_traceback: None,
+            cancel_message: None,
+            cancelled_exc: None,
+            source_traceback: None,
+            callbacks: Callbacks::new(),
+        }
+    }
+}
+
+/// Where the fields are in an instance: set once, with the type.
+static OFFSET: AtomicUsize = AtomicUsize::new(0);
+static CLASS: Class = Class::new();
+
+// SAFETY: `tp_new` writes them.
+unsafe impl Part for RefCell<Fields> {
+    fn offset() -> usize {
+        OFFSET.load(Relaxed) // the GIL orders it with everything after
+    }
+
+    fn traverse(&self, visit: Visit) -> c_int {
+        // None is borrowed while the collector runs: no borrow lasts across an allocation of Python's.
+        let Ok(fields) = self.try_borrow() else { return 0 };
+        let Fields {
+            event_loop,
+            result,
+            exception,
+            exception_traceback,
+            cancel_message,
+            cancelled_exc,
+            source_traceback,
+            callbacks,
+            ..
+        } = &*fields;
+        let own = [
+            event_loop,
+            result,
+            exception_traceback,
+            cancel_message,
+            source_traceback,
+        ];
+        let own = own.into_iter().flatten().map(Py::as_ptr);
+        let errors = [exception, cancelled_exc].into_iter().flatten().map(Py::as_ptr);
+        visit.all(own.chain(errors).chain(callbacks.held()))
+    }
+
+    fn clear(&self, _: Python<'_>) {
+        let state = self.borrow().state;
+        let old = self.replace(Fields {
+            state,
+            ..Fields::new()
+        });
+        drop(old);
+    }
+}
+
+wrapper!(
+    /// A future of ours: a `Future` or a `Task`.
+    Future
+);
+
+impl<'py> Future<'py> {
+    /// The object as a future, if it is one of ours.
+    pub(super) fn cast<'a>(object: &'a Bound<'py, PyAny>) -> Option<&'a Self> {
+        let ours = CLASS.is_exactly(object) || Task::cast(object).is_some() || CLASS.holds(object);
+        // SAFETY: just found to be an instance.
+        ours.then(|| unsafe { Self::assume(object) })
+    }
+
+    /// Whether the class is just ours, so that no method can be overridden.
+    pub(super) fn is_exact(&self) -> bool {
+        CLASS.is_exactly(&self.0) || task::CLASS.is_exactly(&self.0)
+    }
+
+    pub(super) fn object(&self) -> &Bound<'py, PyAny> {
+        &self.0
+    }
+
+    #[inline]
+    pub(super) fn fields(&self) -> &RefCell<Fields> {
+        // SAFETY: every instance of our types has its fields from `tp_new` to `tp_dealloc`.
+        unsafe { Part::of(self.0.as_ptr()) }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.fields().borrow().state
+    }
+
+    /// The loop and whether it is ours.
+    pub(super) fn event_loop(&self) -> PyResult<(Bound<'py, PyAny>, bool)> {
+        let fields = self.fields().borrow();
+        match &fields.event_loop {
+            Some(event_loop) => Ok((event_loop.bind(self.py()).clone(), fields.native)),
+            None => Err(PyRuntimeError::new_err(format!(
+                "{} object is not initialized.",
+                self.class_name()
+            ))),
+        }
+    }
+
+    fn class_name(&self) -> &'static str {
+        if Task::cast(&self.0).is_some() {
+            "Task"
+        } else {
+            "Future"
+        }
+    }
+
+    fn check_alive(&self) -> PyResult<()> {
+        if self.fields().borrow().event_loop.is_none() {
+            self.event_loop()?;
+        }
+        Ok(())
+    }
+
+    /// Makes a pending future of a loop of ours, as `loop.create_future()` does.
+    pub(super) fn create(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let future = class::new(py)?;
+        // SAFETY: just made.
+        let this = unsafe { Self::assume(&future) };
+        this.init(event_loop.as_any().clone())?;
+        Ok(future)
+    }
+
+    /// What both constructors do: forgets what was and binds the future to its loop.
+    pub(super) fn init(&self, event_loop: Bound<'py, PyAny>) -> PyResult<()> {
+        let py = self.py();
+        let native = event_loop.cast::<Loop>().ok();
+        let debug = match native {
+            Some(native) => native.get().debug(py),
+            None => event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()?,
+        };
+        let mut fresh = Fields::new();
+        fresh.native = native.is_some();
+        fresh.event_loop = Some(event_loop.clone().unbind());
+        if debug {
+            fresh.source_traceback = Some(Names::get(py)?.extract_stack.call0(py)?);
+        }
+        let old = self.fields().replace(fresh);
+        drop(old);
+        Ok(())
+    }
+
+    /// `Future.cancel`.
+    pub(super) fn cancel(&self, message: Option<Bound<'py, PyAny>>) -> PyResult<bool> {
+        let mut fields = self.fields().borrow_mut();
+        fields.log_traceback = false;
+        if fields.state != State::Pending {
+            return Ok(false);
+        }
+        fields.state = State::Cancelled;
+        let old = std::mem::replace(&mut fields.cancel_message, message.map(Bound::unbind));
+        let callbacks = std::mem::take(&mut fields.callbacks);
+        drop(fields);
+        drop(old);
+        self.schedule_all(callbacks)?;
+        Ok(true)
+    }
+
+    /// `Future.set_result`.
+    pub(super) fn set_result(&self, result: Bound<'py, PyAny>) -> PyResult<()> {
+        self.check_pending()?;
+        let mut fields = self.fields().borrow_mut();
+        fields.state = State::Finished;
+        fields.result = Some(result.unbind());
+        let callbacks = std::mem::take(&mut fields.callbacks);
+        drop(fields);
+        self.schedule_all(callbacks)
+    }
+
+    /// `Future.set_exception` with an instance.
+    pub(super) fn set_error(&self, exception: Bound<'py, PyBaseException>) -> PyResult<()> {
+        self.check_pending()?;
+        let traceback = exception.getattr(intern!(self.py(), "__traceback__"))?;
+        let mut fields = self.fields().borrow_mut();
+        fields.state = State::Finished;
+        fields.exception = Some(exception.unbind());
+        fields.exception_traceback = Some(traceback.unbind());
+        fields.log_traceback = true;
+        let callbacks = std::mem::take(&mut fields.callbacks);
+        drop(fields);
+        self.schedule_all(callbacks)
+    }
+
+    fn check_pending(&self) -> PyResult<()> {
+        self.check_alive()?;
+        if self.state() == State::Pending {
+            return Ok(());
+        }
+        Err(error(
+            self.py(),
+            &Names::get(self.py())?.invalid_state_error,
+            "invalid state",
+        ))
+    }
+
+    fn set_exception(&self, exception: Bound<'py, PyAny>) -> PyResult<()> {
+        let py = self.py();
+        self.check_pending()?;
+        let exception = match exception.cast_into::<PyType>() {
+            Ok(class) if class.is_subclass_of::<PyBaseException>()? => class.call0()?,
+            Ok(class) => class.into_any(),
+            Err(error) => error.into_inner(),
+        };
+        let Ok(exception) = exception.cast_into::<PyBaseException>() else {
+            return Err(PyTypeError::new_err("invalid exception object"));
+        };
+        if exception.is_instance_of::<PyStopIteration>() {
+            let message = "StopIteration interacts badly with generators and cannot be raised into a Future";
+            // The day it changed: 3.12.2 and 3.11.8.
+            let version = py.version_info();
+            if version < (3, 11, 8) || version >= (3, 12) && version < (3, 12, 2) {
+                return Err(PyTypeError::new_err(message));
+            }
+            let replacement = PyRuntimeError::new_err(message).into_value(py).into_bound(py);
+            replacement.setattr("__cause__", &exception)?;
+            replacement.setattr("__context__", &exception)?;
+            return self.set_error(replacement.into_any().cast_into()?);
+        }
+        self.set_error(exception)
+    }
+
+    /// `Future.result`: the result, or the exception to be raised.
+    pub(super) fn result(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let mut fields = self.fields().borrow_mut();
+        match fields.state {
+            State::Pending => {
+                drop(fields);
+                Err(error(
+                    py,
+                    &Names::get(py)?.invalid_state_error,
+                    "Result is not set.",
+                ))
+            }
+            State::Cancelled => {
+                drop(fields);
+                Err(PyErr::from_value(self.make_cancelled_error()?.into_any()))
+            }
+            State::Finished => {
+                fields.log_traceback = false;
+                let Some(exception) = &fields.exception else {
+                    return Ok(fields
+                        .result
+                        .as_ref()
+                        .map_or_else(|| py.None(), |r| r.clone_ref(py))
+                        .into_bound(py));
+                };
+                let exception = exception.bind(py).clone();
+                // As it was set: awaiting the exception in several places would else pile up their tracebacks.
+                let traceback = fields.exception_traceback.take().unwrap_or_else(|| py.None());
+                drop(fields);
+                exception.setattr(intern!(py, "__traceback__"), traceback)?;
+                Err(PyErr::from_value(exception.into_any()))
+            }
+        }
+    }
+
+    pub(super) fn make_cancelled_error(&self) -> PyResult<Bound<'py, PyBaseException>> {
+        let py = self.py();
+        let mut fields = self.fields().borrow_mut();
+        let kept = fields.cancelled_exc.take();
+        let message = fields
+            .cancel_message
+            .as_ref()
+            .map(|message| message.bind(py).clone());
+        drop(fields);
+        if cfg!(Py_3_11)
+            && let Some(kept) = kept
+        {
+            return Ok(kept.into_bound(py));
+        }
+        let class = Names::get(py)?.cancelled_error.bind(py);
+        let made = match message.filter(|message| !message.is_none()) {
+            Some(message) => class.call1((message,))?,
+            None => class.call0()?,
+        };
+        if let Some(kept) = kept {
+            made.setattr(intern!(py, "__context__"), kept)?;
+        }
+        Ok(made.cast_into()?)
+    }
+
+    fn repr(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let base = Names::get(py)?.base_futures.bind(py);
+        if cfg!(Py_3_11) {
+            return base.call_method1("_future_repr", (&self.0,));
+        }
+        let info = base.call_method1("_future_repr_info", (&self.0,))?;
+        repr_of_info(&self.0, &info)
+    }
+}
+
+/// `<Class info…>`, as versions before 3.11 put it together.
+pub(super) fn repr_of_info<'py>(
+    object: &Bound<'py, PyAny>,
+    info: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let words: Vec<String> = info.extract()?;
+    let class = object.getattr("__class__")?.getattr("__name__")?;
+    format!("<{class} {}>", words.join(" ")).into_bound_py_any(object.py())
+}

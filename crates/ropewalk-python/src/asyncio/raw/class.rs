@@ -1,0 +1,212 @@
+//! How a type is made: its methods, attributes and slots.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
+
+use super::Part;
+
+/// A method's entry in a type: `method!("name", body)`, with `body: fn(&T, Args) -> PyResult<Bound<PyAny>>`, `T` being
+/// the wrapper of the type's instances; `method!(T<P: Bound>, …)` where the body is generic.
+macro_rules! method {
+    ($type:ident $(<$part:ident: $bound:ident>)?, $name:literal, $body:expr, $doc:literal) => {{
+        unsafe extern "C" fn call $(<$part: $bound>)? (
+            object: *mut ffi::PyObject,
+            args: *const *mut ffi::PyObject,
+            count: isize,
+            names: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            let body: for<'py> fn(&$type<'py>, Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> = $body;
+            // SAFETY: called by the interpreter, by fast call, on an instance of the type that holds the entry.
+            unsafe {
+                $crate::asyncio::raw::slot(std::ptr::null_mut(), |py| {
+                    let this = pyo3::Borrowed::from_ptr(py, object);
+                    let args = $crate::asyncio::raw::Args::new(py, $name, args, count, names);
+                    Ok(body($type::assume(&this), args)?.into_ptr())
+                })
+            }
+        }
+        ffi::PyMethodDef {
+            ml_name: concat!($name, "\0").as_ptr().cast(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call $(::<$part>)? },
+            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ml_doc: concat!($doc, "\0").as_ptr().cast(),
+        }
+    }};
+}
+pub(crate) use method;
+
+/// An attribute's entry in a type, read-only or to be set; bodies as for [`method!`].
+macro_rules! attribute {
+    ($type:ident, $name:literal, $get:expr) => {{
+        let mut entry = $crate::asyncio::raw::attribute!(@get $type, $name, $get);
+        entry.set = None;
+        entry
+    }};
+    ($type:ident, $name:literal, $get:expr, $set:expr) => {{
+        unsafe extern "C" fn set(
+            object: *mut ffi::PyObject,
+            value: *mut ffi::PyObject,
+            _: *mut std::ffi::c_void,
+        ) -> std::ffi::c_int {
+            let body: for<'py> fn(&$type<'py>, Bound<'py, PyAny>) -> PyResult<()> = $set;
+            // SAFETY: called by the interpreter on an instance of the type that holds the entry.
+            unsafe {
+                $crate::asyncio::raw::slot(-1, |py| {
+                    let this = pyo3::Borrowed::from_ptr(py, object);
+                    let value = Bound::from_borrowed_ptr_or_opt(py, value)
+                        .ok_or_else(|| PyAttributeError::new_err(concat!("cannot delete ", $name)))?;
+                    body($type::assume(&this), value)?;
+                    Ok(0)
+                })
+            }
+        }
+        let mut entry = $crate::asyncio::raw::attribute!(@get $type, $name, $get);
+        entry.set = Some(set);
+        entry
+    }};
+    (@get $type:ident, $name:literal, $get:expr) => {{
+        unsafe extern "C" fn get(object: *mut ffi::PyObject, _: *mut std::ffi::c_void) -> *mut ffi::PyObject {
+            let body: for<'py> fn(&$type<'py>) -> PyResult<Bound<'py, PyAny>> = $get;
+            // SAFETY: called by the interpreter on an instance of the type that holds the entry.
+            unsafe {
+                $crate::asyncio::raw::slot(std::ptr::null_mut(), |py| {
+                    let this = pyo3::Borrowed::from_ptr(py, object);
+                    Ok(body($type::assume(&this))?.into_ptr())
+                })
+            }
+        }
+        ffi::PyGetSetDef {
+            name: concat!($name, "\0").as_ptr().cast(),
+            get: Some(get),
+            set: None,
+            doc: std::ptr::null(),
+            closure: std::ptr::null_mut(),
+        }
+    }};
+}
+pub(crate) use attribute;
+
+/// One of our types: NULL until it is made, with the others of the loop, before there is any instance. Relaxed, because
+/// the GIL orders that with everything after.
+pub(crate) struct Class(AtomicPtr<ffi::PyTypeObject>);
+
+impl Class {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// The type, or NULL.
+    #[inline]
+    pub(crate) fn get(&self) -> *mut ffi::PyTypeObject {
+        self.0.load(Relaxed)
+    }
+
+    /// Makes the type, a subclass of `base`.
+    pub(crate) fn make<'py>(
+        &self,
+        py: Python<'py>,
+        spec: Spec,
+        base: Option<&Bound<'py, PyType>>,
+    ) -> PyResult<Bound<'py, PyType>> {
+        let class = spec.build(py, base)?;
+        // A reference of its own: a type may not go while the process makes instances of it.
+        self.0.store(class.clone().into_ptr().cast(), Relaxed);
+        Ok(class)
+    }
+
+    /// Makes an instance of a type without a base.
+    ///
+    /// # Safety
+    /// The type is made, and its instances hold a `T`.
+    pub(crate) unsafe fn instance<'py, T: Part>(
+        &self,
+        py: Python<'py>,
+        part: T,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: the caller's; nothing looks at the object before its part is written.
+        unsafe {
+            let object = Bound::from_owned_ptr_or_err(py, ffi::PyType_GenericAlloc(self.get(), 0))?;
+            part.write(object.as_ptr());
+            Ok(object)
+        }
+    }
+
+    /// Whether the object is an instance of the type itself.
+    #[inline]
+    pub(crate) fn is_exactly(&self, object: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: reads the type of a live object.
+        unsafe { ffi::Py_TYPE(object.as_ptr()) == self.get() }
+    }
+
+    /// Whether the object is an instance of the type or of a subtype.
+    #[inline]
+    pub(crate) fn holds(&self, object: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: reads the type of a live object, and compares two types.
+        self.is_exactly(object)
+            || unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), self.get()) != 0 }
+    }
+}
+
+/// What a type is made of.
+pub(crate) struct Spec {
+    pub(crate) name: &'static CStr,
+    pub(crate) doc: &'static CStr,
+    pub(crate) size: usize,
+    pub(crate) subclassable: bool,
+    pub(crate) slots: Vec<(c_int, *mut c_void)>,
+    pub(crate) methods: Vec<ffi::PyMethodDef>,
+    pub(crate) attributes: Vec<ffi::PyGetSetDef>,
+}
+
+impl Spec {
+    /// Makes the type, a subclass of `base`. It lives as long as the process: so do the tables that it points to.
+    fn build<'py>(self, py: Python<'py>, base: Option<&Bound<'py, PyType>>) -> PyResult<Bound<'py, PyType>> {
+        let mut methods = self.methods;
+        methods.push(ffi::PyMethodDef::zeroed());
+        let mut attributes = self.attributes;
+        let end = ffi::PyGetSetDef {
+            name: std::ptr::null(),
+            get: None,
+            set: None,
+            doc: std::ptr::null(),
+            closure: std::ptr::null_mut(),
+        };
+        attributes.push(end);
+        let mut slots: Vec<_> = self
+            .slots
+            .iter()
+            .map(|&(slot, pfunc)| ffi::PyType_Slot { slot, pfunc })
+            .collect();
+        let mut slot = |slot, pfunc: *mut c_void| slots.push(ffi::PyType_Slot { slot, pfunc });
+        slot(ffi::Py_tp_doc, self.doc.as_ptr().cast_mut().cast());
+        slot(ffi::Py_tp_methods, methods.leak().as_mut_ptr().cast());
+        slot(ffi::Py_tp_getset, attributes.leak().as_mut_ptr().cast());
+        slot(0, std::ptr::null_mut());
+        let subclassable = if self.subclassable {
+            ffi::Py_TPFLAGS_BASETYPE
+        } else {
+            0
+        };
+        let mut spec = ffi::PyType_Spec {
+            name: self.name.as_ptr(),
+            basicsize: self.size as c_int,
+            itemsize: 0,
+            flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | subclassable) as std::ffi::c_uint,
+            slots: slots.as_mut_ptr(),
+        };
+        let bases = base.map(|base| PyTuple::new(py, [base])).transpose()?;
+        // SAFETY: the spec is whole, ends its tables with empty entries, and its slots have the types that their
+        // numbers stand for; tables that the type keeps pointers to are leaked.
+        unsafe {
+            let bases = bases
+                .as_ref()
+                .map_or(std::ptr::null_mut(), |bases| bases.as_ptr());
+            let made = Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpecWithBases(&mut spec, bases))?;
+            Ok(made.cast_into_unchecked())
+        }
+    }
+}

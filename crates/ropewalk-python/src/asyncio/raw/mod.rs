@@ -1,0 +1,261 @@
+//! Types that PyO3 cannot declare: subclasses of `_asyncio`'s classes, whose size is known at run time only.
+//!
+//! # Layout
+//!
+//! `_asyncio.Future` and `_asyncio.Task` keep their fields, which stay empty: every method and attribute is ours. Our
+//! fields follow behind those of `_asyncio.Task`, the larger one, in both, so that one offset serves for both:
+//!
+//! ```text
+//! Future  | _asyncio.Future's fields | unused  | future::Fields |
+//! Task    | _asyncio.Task's fields             | future::Fields | task::Fields |
+//! ```
+//!
+//! # Rules
+//!
+//! - Fields are touched with the GIL held, and through a `RefCell`: a borrow lasts for some moves, never across a call
+//!   into Python and never across the drop of an object, which may run a destructor.
+//! - The garbage collector's `traverse` reads fields and calls `visit`, nothing else.
+
+mod args;
+mod class;
+
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+pub(super) use args::{Args, bind_init};
+pub(super) use class::{Class, Spec, attribute, method};
+
+/// Runs the body of a slot: sets its exception, and lets no panic into the interpreter.
+///
+/// # Safety
+/// The caller is called by the interpreter, so that this thread holds the GIL.
+pub(super) unsafe fn slot<T>(failed: T, body: impl FnOnce(Python<'_>) -> PyResult<T>) -> T {
+    let guarded = |py: Python<'_>| match catch_unwind(AssertUnwindSafe(|| body(py))) {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => {
+            error.restore(py);
+            failed
+        }
+        Err(_) => {
+            PyRuntimeError::new_err("ropewalk panicked: see standard error").restore(py);
+            failed
+        }
+    };
+    // SAFETY: the GIL is held; unlike `attach`, this works while the interpreter ends, when destructors still run.
+    unsafe { Python::attach_unchecked(guarded) }
+}
+
+/// Names a wrapper of the instances of one of our types: a `Bound` of which that is known.
+macro_rules! wrapper {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[repr(transparent)]
+        pub(crate) struct $name<'py>(Bound<'py, PyAny>);
+
+        impl<'py> $name<'py> {
+            /// # Safety
+            /// `object` is an instance of the type, or of a subtype.
+            pub(crate) unsafe fn assume<'a>(object: &'a Bound<'py, PyAny>) -> &'a Self {
+                // SAFETY: the wrapper is transparent.
+                unsafe { &*std::ptr::from_ref(object).cast() }
+            }
+
+            fn py(&self) -> Python<'py> {
+                self.0.py()
+            }
+        }
+    };
+}
+pub(super) use wrapper;
+
+/// What an instance of one of our types holds, apart from its head and the fields of a base.
+///
+/// # Safety
+/// Whoever calls `of` does so for objects that hold a `Self` at `offset()`: from their making, before anything can look
+/// at them, to the end of `tp_dealloc`.
+pub(super) unsafe trait Part: Sized {
+    /// Where it lies in an instance, in bytes.
+    fn offset() -> usize {
+        const { assert!(align_of::<Self>() <= align_of::<ffi::PyObject>()) };
+        size_of::<ffi::PyObject>()
+    }
+
+    /// Visits every object that it refers to.
+    fn traverse(&self, visit: Visit) -> c_int;
+
+    /// Gives up every reference.
+    fn clear(&self, py: Python<'_>);
+
+    /// The part of an instance.
+    ///
+    /// # Safety
+    /// As the trait says; the object outlives the reference.
+    unsafe fn of<'a>(object: *mut ffi::PyObject) -> &'a Self {
+        // SAFETY: as the caller says.
+        unsafe { &*object.byte_add(Self::offset()).cast() }
+    }
+
+    /// Writes the part of an instance that is just made.
+    ///
+    /// # Safety
+    /// The object's type has room for it, and nothing looks at it yet.
+    unsafe fn write(self, object: *mut ffi::PyObject) {
+        // SAFETY: as the caller says.
+        unsafe { object.byte_add(Self::offset()).cast::<Self>().write(self) }
+    }
+
+    /// Drops the part of an instance that is going.
+    ///
+    /// # Safety
+    /// Called once, in `tp_dealloc`.
+    unsafe fn drop_of(object: *mut ffi::PyObject) {
+        // SAFETY: as the caller says.
+        unsafe { std::ptr::drop_in_place(object.byte_add(Self::offset()).cast::<Self>()) }
+    }
+}
+
+/// What `tp_traverse` is given.
+#[derive(Clone, Copy)]
+pub(super) struct Visit {
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+}
+
+impl Visit {
+    /// # Safety
+    /// Used in the `tp_traverse` that was given the arguments, and no longer.
+    pub(super) unsafe fn new(visit: ffi::visitproc, arg: *mut c_void) -> Self {
+        Self { visit, arg }
+    }
+
+    /// Visits objects that are owned, until one asks to stop.
+    pub(super) fn all(self, objects: impl IntoIterator<Item = *mut ffi::PyObject>) -> c_int {
+        for object in objects {
+            // SAFETY: the collector's own function, on an object that lives.
+            let status = unsafe { (self.visit)(object, self.arg) };
+            if status != 0 {
+                return status;
+            }
+        }
+        0
+    }
+}
+
+/// `tp_traverse` of a type without a base that holds a `T`.
+pub(super) unsafe extern "C" fn tp_traverse<T: Part>(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: called by the collector on an instance of the type.
+    unsafe {
+        let visit = Visit::new(visit, arg);
+        match visit.all([ffi::Py_TYPE(object).cast()]) {
+            0 => T::of(object).traverse(visit),
+            status => status,
+        }
+    }
+}
+
+/// `tp_clear` of a type that holds a `T`.
+pub(super) unsafe extern "C" fn tp_clear<T: Part>(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: called by the interpreter on an instance of the type.
+    unsafe {
+        slot(0, |py| {
+            T::of(object).clear(py);
+            Ok(0)
+        })
+    }
+}
+
+/// `tp_dealloc` of a type without a base that holds a `T`.
+pub(super) unsafe extern "C" fn tp_dealloc<T: Part>(object: *mut ffi::PyObject) {
+    // SAFETY: the interpreter calls this once, when nothing refers to the object any more.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        tp_clear::<T>(object);
+        T::drop_of(object);
+        free(object);
+    }
+}
+
+/// `tp_iter` of what is its own iterator.
+pub(super) unsafe extern "C" fn tp_iter(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the object is alive.
+    unsafe { ffi::Py_NewRef(object) }
+}
+
+#[cfg(Py_3_13)]
+unsafe extern "C" {
+    fn PyObject_VisitManagedDict(
+        object: *mut ffi::PyObject,
+        visit: ffi::visitproc,
+        arg: *mut c_void,
+    ) -> c_int;
+    fn PyObject_ClearManagedDict(object: *mut ffi::PyObject);
+}
+#[cfg(not(Py_3_13))]
+unsafe extern "C" {
+    fn _PyObject_GetDictPtr(object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject;
+}
+
+/// Visits what every instance of a subclass of `_asyncio.Future` refers to besides our fields: its type and its
+/// `__dict__`. The base's own traversal is not called: its fields are empty, and whether it visits the type depends on
+/// the version.
+///
+/// # Safety
+/// Called from `tp_traverse` with its object.
+pub(super) unsafe fn traverse_base(object: *mut ffi::PyObject, visit: Visit) -> c_int {
+    // SAFETY: reads the object's head and its dictionary, which are valid while the collector runs.
+    unsafe {
+        let status = visit.all([ffi::Py_TYPE(object).cast()]);
+        if status != 0 {
+            return status;
+        }
+        #[cfg(Py_3_13)]
+        return PyObject_VisitManagedDict(object, visit.visit, visit.arg);
+        #[cfg(not(Py_3_13))]
+        {
+            let dict = _PyObject_GetDictPtr(object);
+            visit.all(dict.as_ref().copied().filter(|dict| !dict.is_null()))
+        }
+    }
+}
+
+/// Clears the `__dict__`.
+///
+/// # Safety
+/// Called with the GIL held from `tp_clear` or `tp_dealloc`.
+pub(super) unsafe fn clear_base(object: *mut ffi::PyObject) {
+    // SAFETY: the pointer is emptied before the reference is given up.
+    unsafe {
+        #[cfg(Py_3_13)]
+        PyObject_ClearManagedDict(object);
+        #[cfg(not(Py_3_13))]
+        {
+            let dict = _PyObject_GetDictPtr(object);
+            if !dict.is_null() {
+                ffi::Py_XDECREF(std::ptr::replace(dict, std::ptr::null_mut()));
+            }
+        }
+    }
+}
+
+/// Ends an object after its fields are dropped.
+///
+/// # Safety
+/// Called last in `tp_dealloc`.
+pub(super) unsafe fn free(object: *mut ffi::PyObject) {
+    // SAFETY: nothing refers to the object any more; an instance of a heap type owns a reference to it.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        if let Some(free) = (*class).tp_free {
+            free(object.cast());
+        }
+        ffi::Py_DECREF(class.cast());
+    }
+}
