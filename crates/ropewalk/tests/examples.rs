@@ -5,14 +5,18 @@
 use std::path::Path;
 use std::process::Command;
 
-fn run(example: &str, arguments: &[&str]) -> String {
-    let run = Command::new(env!("CARGO"))
+fn command(example: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command
         .args("run --quiet --locked --package ropewalk --all-features --example".split(' '))
         .args([example, "--"])
         .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .output()
-        .unwrap();
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    command
+}
+
+fn run(example: &str, arguments: &[&str]) -> String {
+    let run = command(example, arguments).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     String::from_utf8(run.stdout).unwrap()
 }
@@ -32,7 +36,7 @@ macro_rules! examples {
 examples! { simple_coro2 averager averager_result grouper thrown_errors clean_up delegation_chain lost_update toy_interpreter }
 
 #[cfg(target_os = "linux")]
-examples! { hello group_clean_up }
+examples! { hello return_values group_clean_up }
 
 #[test]
 fn the_spinner_turns_until_the_answer_is_there() {
@@ -69,6 +73,66 @@ fn tasks_wait_at_the_same_time() {
     ];
     assert_eq!(lines[..5], expected);
     assert!(lines[5].starts_with("both took "));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn callbacks_are_called_in_the_order_of_their_adding() {
+    let expected = "before the loop runs: done: false\nthe task runs\nfirst callback: done: true\n\
+                    second callback: done: true\ntoo late, so called at the loop's next turn: done: true\nresult: 42\n";
+    assert_eq!(run("callbacks", &[]), expected);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_known_are_marked() {
+    assert_eq!(
+        run("dns_probe", &["127.0.0.1", "", "::1"]),
+        "+ 127.0.0.1\n+ ::1\n  \n"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn dates_are_printed_until_ctrl_c() {
+    use std::io::{BufRead, BufReader, Read};
+
+    // Cargo becomes the example, which so has its number.
+    let mut process = command("date_printers", &["0.01"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(process.stdout.take().unwrap());
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 2 {
+        let mut line = String::new();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0);
+        let (task, time) = line.split_once(" Time: ").unwrap();
+        assert!(time.trim_end().parse::<f64>().unwrap() > 0.0);
+        seen.insert(task.to_owned());
+    }
+    assert!(seen.iter().eq(["Task: 1", "Task: 2"]));
+    // SAFETY: a system call on numbers; the process is not waited for yet.
+    assert_eq!(unsafe { libc::kill(process.id() as i32, libc::SIGINT) }, 0);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("\nstopped by Ctrl-C\n"), "{rest}");
+    assert!(process.wait().unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_http_client_asks_a_server_by_hyper() {
+    let output = run("http_client", &[]);
+    let lines: Vec<_> = output
+        .lines()
+        .map(|line| line.split_once("http://127.0.0.1:").unwrap().1)
+        .map(|line| line.split_once('/').unwrap().1)
+        .collect();
+    assert_eq!(
+        lines,
+        ["hello: 200 OK, 12 bytes", "flag: 404 Not Found, 12 bytes"]
+    );
 }
 
 fn spinner_turns(example: &str, object: &str) {

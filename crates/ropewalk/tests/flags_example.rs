@@ -24,7 +24,7 @@ fn every_way_saves_all_flags_but_those_that_it_names_as_failed() {
     assert_eq!(String::from_utf8_lossy(&run.stderr), "");
     assert_eq!(run.status.code(), Some(1));
 
-    for way in ["sequentially", "threads", "processes"] {
+    for way in ["sequentially", "threads", "processes", "coroutines", "mixed"] {
         let failed: Vec<&str> = output
             .lines()
             .filter(|line| {

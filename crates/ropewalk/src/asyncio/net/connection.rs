@@ -81,12 +81,23 @@ fn ends(transport: impl Transport + 'static) -> (StreamReader, StreamWriter) {
 /// # .unwrap();
 /// ```
 pub async fn open_connection(host: &str, port: u16) -> Result<(StreamReader, StreamWriter)> {
+    Ok(ends(create_connection(host, port).await?))
+}
+
+/// The same without buffers (Python: `loop.create_connection`): for libraries that bring theirs.
+///
+/// # Errors
+/// As [`open_connection`].
+///
+/// # Panics
+/// As [`open_connection`].
+pub async fn create_connection(host: &str, port: u16) -> Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in getaddrinfo(host, port).await? {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
-                return Ok(ends(stream));
+                return Ok(stream);
             }
             Err(error) => last = error,
         }

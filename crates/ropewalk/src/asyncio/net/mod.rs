@@ -26,6 +26,54 @@
 //! })
 //! # .unwrap();
 //! ```
+//!
+//! # TLS, HTTP and others
+//!
+//! Streams have the traits of `futures-io`, so that what is built on those works here: TLS by `futures-rustls`, HTTP by hyper (see the
+//! example `http_client`). It does not look for cancellations: await it by [`cancellable`](super::cancellable).
+//!
+//! ```
+//! use futures_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+//! use futures_rustls::{TlsAcceptor, TlsConnector};
+//! use ropewalk::asyncio::{self, cancellable, net};
+//! use smol::io::{AsyncReadExt, AsyncWriteExt};
+//! use std::sync::Arc;
+//!
+//! async fn ask(host: &'static str, port: u16, roots: RootCertStore) -> asyncio::Result<Vec<u8>> {
+//!     let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+//!     let stream = net::create_connection(host, port).await?;
+//!     let handshake = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from(host)?, stream);
+//!     let mut stream = cancellable(handshake).await??;
+//!     cancellable(stream.write_all(b"a secret?\n")).await??;
+//!     let mut answer = Vec::new();
+//!     cancellable(stream.read_to_end(&mut answer)).await??;
+//!     Ok(answer)
+//! }
+//! # use futures_rustls::rustls::{ServerConfig, pki_types::PrivateKeyDer};
+//! # let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+//! # let certificate = signed.cert.der().clone();
+//! # let mut roots = RootCertStore::empty();
+//! # roots.add(certificate.clone())?;
+//! # let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der())?;
+//! # let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key)?;
+//! # asyncio::run(async {
+//! #     let listener = net::TcpListener::bind("127.0.0.1:0".parse()?)?;
+//! #     let port = listener.local_addr()?.port();
+//! #     let served = asyncio::create_task(async move {
+//! #         let stream = listener.accept().await?.0;
+//! #         let mut stream = cancellable(TlsAcceptor::from(Arc::new(server)).accept(stream)).await??;
+//! #         let mut question = [0; 10];
+//! #         cancellable(stream.read_exact(&mut question)).await??;
+//! #         cancellable(stream.write_all(b"yes")).await??;
+//! #         cancellable(stream.close()).await??;
+//! #         Ok(())
+//! #     });
+//! #     assert_eq!(ask("localhost", port, roots).await?, b"yes");
+//! #     served.await
+//! # })
+//! # .unwrap();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod connection;
 mod dns;
@@ -37,7 +85,7 @@ mod udp;
 mod unix;
 mod writer;
 
-pub use connection::{Server, open_connection, open_unix_connection, start_server};
+pub use connection::{Server, create_connection, open_connection, open_unix_connection, start_server};
 pub use dns::{getaddrinfo, getnameinfo};
 pub(super) use pipe::{pipe_reader, pipe_writer};
 pub use reader::{IncompleteRead, LimitOverrun, StreamReader};
