@@ -298,6 +298,14 @@ def test_readers_and_writers_are_told_until_removed(loop: EventLoop) -> None:
 def test_descriptors_that_cannot_be_watched_are_refused(loop: EventLoop) -> None:
     with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
         loop.add_reader(-1, print)
+
+    class Closed:
+        def fileno(self) -> None:
+            return None
+
+    for nothing in ("3", None, Closed()):
+        with pytest.raises(ValueError, match="Invalid file object: "):
+            loop.add_reader(nothing, print)  # type: ignore[arg-type]
     near, far = socket.socketpair()
     number = near.fileno()
     near.close()

@@ -191,12 +191,13 @@ class _Selector:
     def __init__(self, event_loop: EventLoop) -> None:
         self._loop = weakref.ref(event_loop)
 
-    def get_key(self, fileobj: int) -> selectors.SelectorKey:
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         event_loop = self._loop()
-        events = event_loop._interest(fileobj) if event_loop else 0
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        events = event_loop._interest(fd) if event_loop else 0
         if not events:
             raise KeyError(f"{fileobj!r} is not registered")
-        return selectors.SelectorKey(fileobj, fileobj, events, None)
+        return selectors.SelectorKey(fileobj, fd, events, None)
 
     def close(self) -> None:
         pass

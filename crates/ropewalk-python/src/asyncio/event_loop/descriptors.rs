@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -146,20 +146,12 @@ enum Gone {
     Source(Source),
 }
 
-/// The number of a descriptor or of an object with `fileno()`.
+/// The number of a descriptor or of an object with `fileno()`, with the errors of the standard library's selectors.
 fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let number = match fd.extract::<RawFd>() {
         Ok(number) => number,
-        Err(error) => match fd.getattr_opt(intern!(fd.py(), "fileno"))? {
-            Some(fileno) => fileno.call0()?.extract()?,
-            None if error.is_instance_of::<PyTypeError>(fd.py()) => {
-                return Err(PyValueError::new_err(format!(
-                    "Invalid file object: {}",
-                    fd.repr()?
-                )));
-            }
-            None => return Err(error),
-        },
+        Err(error) if error.is_instance_of::<PyOverflowError>(fd.py()) => return Err(error),
+        Err(_) => fileno(fd).map_err(|error| invalid(fd, error))?,
     };
     if number < 0 {
         return Err(PyValueError::new_err(format!(
@@ -167,4 +159,22 @@ fn descriptor(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         )));
     }
     Ok(number)
+}
+
+fn fileno(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    file.call_method0(intern!(file.py(), "fileno"))?.extract()
+}
+
+fn invalid(file: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = file.py();
+    let misfit = error.is_instance_of::<PyAttributeError>(py)
+        || error.is_instance_of::<PyTypeError>(py)
+        || error.is_instance_of::<PyValueError>(py);
+    if !misfit {
+        return error;
+    }
+    match file.repr() {
+        Ok(repr) => PyValueError::new_err(format!("Invalid file object: {repr}")),
+        Err(error) => error,
+    }
 }
