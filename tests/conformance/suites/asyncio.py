@@ -4,7 +4,8 @@ import sys
 
 _NAMES = (
     "base_events buffered_proto context eager_task_factory events futures futures2 locks pep492 queues runners "
-    "sendfile server sock_lowlevel ssl sslproto streams subprocess taskgroups tasks threads timeouts unix_events waitfor"
+    "sendfile server sock_lowlevel ssl sslproto streams subprocess taskgroups tasks threads timeouts "
+    "unix_events waitfor"
 )
 _SINCE = {"eager_task_factory": 12, "ssl": 11, "taskgroups": 11, "timeouts": 11}
 
