@@ -50,8 +50,13 @@ pub(super) struct Waits {
 struct Direction {
     /// The last try would have blocked, and nothing has been told since.
     blocked: Cell<bool>,
+    /// How many tries have succeeded since one would have blocked.
+    streak: Cell<u32>,
     wakers: RefCell<Vec<Waker>>,
 }
+
+/// After so many tries that succeeded a task lets others run: a peer that is faster than it would keep it running for ever.
+const STREAK: u32 = 32;
 
 impl Direction {
     fn wake(&self) {
@@ -148,13 +153,22 @@ impl<T: AsFd> Io<T> {
             Way::Read => &self.waits.read,
             Way::Write => &self.waits.write,
         };
+        if direction.streak.get() >= STREAK {
+            direction.streak.set(0);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         while !direction.blocked.get() {
             match operation(self.get()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => direction.blocked.set(true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => return Poll::Ready(outcome),
+                outcome => {
+                    direction.streak.set(direction.streak.get() + 1);
+                    return Poll::Ready(outcome);
+                }
             }
         }
+        direction.streak.set(0);
         if current::loop_id() != self.loop_id {
             return Poll::Ready(Err(io::Error::other(
                 "the descriptor belongs to another event loop",

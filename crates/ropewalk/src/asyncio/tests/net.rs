@@ -106,6 +106,28 @@ fn a_cancelled_read_loses_no_byte() {
 }
 
 #[test]
+fn a_task_that_always_finds_something_to_read_lets_the_others_run() {
+    asyncio::run(async {
+        let (one, other) = UnixStream::pair()?;
+        one.write_all(&[7; 4096]).await?;
+        let reader = asyncio::create_task(async move {
+            for _ in 0..4096 {
+                other.read_exact(&mut [0]).await?; // a system call each
+            }
+            Ok(())
+        });
+        let mut count = 0;
+        while !reader.done() {
+            asyncio::sleep(Duration::ZERO).await?;
+            count += 1;
+        }
+        assert!(count >= 100, "{count} turns");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn two_tasks_share_a_stream_and_one_that_leaves_does_not_keep_the_other_asleep() {
     asyncio::run(async {
         let (one, other) = UnixStream::pair()?;
