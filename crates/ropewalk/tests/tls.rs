@@ -61,6 +61,43 @@ fn client_and_server_on_one_loop_say_more_to_each_other_than_a_socket_holds() {
 }
 
 #[test]
+fn reader_and_writer_work_over_tls() {
+    const LENGTH: usize = 1_000_000;
+    let (acceptor, connector) = configurations(true);
+    asyncio::run(async move {
+        let (here, there) = net::UnixStream::pair()?;
+        let server = asyncio::create_task(async move {
+            let (mut reader, mut writer) = net::split(cancellable(acceptor.accept(there)).await??);
+            let line = reader.readline().await?;
+            assert_eq!(line, b"flag?\n");
+            writer.write(&line.repeat(LENGTH / 6));
+            writer.drain().await?;
+            writer.write(b"end\n");
+            assert_eq!(reader.read_to_end().await?, b"thanks");
+            writer.close();
+            writer.wait_closed().await
+        });
+        let name = ServerName::try_from("localhost")?;
+        let (mut reader, mut writer) = net::split(cancellable(connector.connect(name, here)).await??);
+        assert!(writer.peer_addr().is_err());
+        writer.write(b"flag?\n");
+        for _ in 0..LENGTH / 6 {
+            assert_eq!(reader.readline().await?, b"flag?\n");
+        }
+        assert_eq!(reader.readline().await?, b"end\n");
+        writer.write(b"thanks");
+        writer.write_eof();
+        assert_eq!(
+            reader.read_to_end().await?,
+            b"",
+            "an end that is one, not a broken connection"
+        );
+        server.await
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_certificate_that_nobody_signed_is_an_error_on_both_sides() {
     let (acceptor, connector) = configurations(false);
     asyncio::run(async move {

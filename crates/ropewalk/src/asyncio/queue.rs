@@ -14,9 +14,25 @@ use super::waiters::Waiters;
 pub type Queue<T> = AnyQueue<VecDeque<T>>;
 
 /// A [`Queue`] that gives the newest item first (Python: `asyncio.LifoQueue`).
+///
+/// ```
+/// let stack = ropewalk::asyncio::LifoQueue::new(0);
+/// stack.put_nowait("BR")?;
+/// stack.put_nowait("CN")?;
+/// assert_eq!(stack.get_nowait(), Ok("CN"));
+/// # Ok::<(), ropewalk::asyncio::PutNowaitError<&str>>(())
+/// ```
 pub type LifoQueue<T> = AnyQueue<Vec<T>>;
 
 /// A [`Queue`] that gives the least item first (Python: `asyncio.PriorityQueue`).
+///
+/// ```
+/// let due = ropewalk::asyncio::PriorityQueue::new(0);
+/// due.put_nowait((2, "CN"))?;
+/// due.put_nowait((1, "BR"))?;
+/// assert_eq!(due.get_nowait(), Ok((1, "BR")));
+/// # Ok::<(), ropewalk::asyncio::PutNowaitError<(u32, &str)>>(())
+/// ```
 pub type PriorityQueue<T> = AnyQueue<BinaryHeap<Reverse<T>>>;
 
 /// How a queue keeps its items.

@@ -183,6 +183,15 @@ impl fmt::Debug for Permit<'_> {
 }
 
 /// A [`Semaphore`] that never has more permits than at first (Python: `asyncio.BoundedSemaphore`).
+///
+/// ```
+/// let downloads = ropewalk::asyncio::BoundedSemaphore::new(1);
+/// downloads.try_acquire().unwrap().forget();
+/// assert!(downloads.locked());
+/// downloads.release()?;
+/// assert!(downloads.release().unwrap_err().is_misuse());
+/// # Ok::<(), ropewalk::asyncio::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct BoundedSemaphore {
     semaphore: Semaphore,

@@ -210,6 +210,30 @@ fn reaper() -> thread::Builder {
 /// [`create_subprocess_shell`].
 ///
 /// Belongs to the loop on which it was made.
+///
+/// ```
+/// use ropewalk::asyncio::{self, subprocess::Stdio};
+/// use std::{os::unix::process::ExitStatusExt, process::Command};
+///
+/// asyncio::run(async {
+///     let mut cat = asyncio::create_subprocess_exec(
+///         &mut Command::new("cat"),
+///         Stdio::Pipe,
+///         Stdio::Pipe,
+///         Stdio::Inherit,
+///     )
+///     .await?;
+///     if let (Some(stdin), Some(stdout)) = (&mut cat.stdin, &mut cat.stdout) {
+///         stdin.write(b"flag\n");
+///         assert_eq!(stdout.readline().await?, b"flag\n");
+///     }
+///     assert_eq!(cat.returncode()?, None);
+///     cat.terminate()?;
+///     assert_eq!(cat.wait().await?.signal(), Some(asyncio::signal::SIGTERM));
+///     Ok(())
+/// })
+/// # .unwrap();
+/// ```
 pub struct Process {
     /// What the child reads, if that is a [`Stdio::Pipe`]. Closed or taken out and dropped, it is at its end for the child.
     pub stdin: Option<StreamWriter>,

@@ -1,59 +1,20 @@
 //! Connections with buffers: [`open_connection`], [`start_server`] and what they share.
 
 use std::future::Future;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsFd;
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::reader::{LIMIT, StreamReader};
-use super::stream::{Socket, Stream};
+use super::reader::StreamReader;
+use super::transport::{Transport, ends};
 use super::writer::StreamWriter;
-use super::{TcpListener, TcpStream, UnixStream, getaddrinfo};
+use super::{TcpListener, TcpStream, UnixListener, UnixStream, getaddrinfo};
 use crate::asyncio::error::{Result, find_cancelled};
+use crate::asyncio::event_loop::ExceptionContext;
 use crate::asyncio::runner::create_task;
-use crate::asyncio::source::Way;
 use crate::asyncio::task::Task;
-
-/// A stream of any kind, as reader and writer see it.
-pub(super) trait Transport {
-    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
-    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
-    fn shut(&self, how: Shutdown) -> io::Result<()>;
-}
-
-impl<S: Socket + AsFd> Transport for Stream<S>
-where
-    for<'a> &'a S: Read + Write,
-{
-    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.0.poll(Way::Read, cx, |mut socket| socket.read(buffer))
-    }
-
-    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.poll(Way::Write, cx, |mut socket| socket.write(bytes))
-    }
-
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.get().write(bytes)
-    }
-
-    fn shut(&self, how: Shutdown) -> io::Result<()> {
-        self.0.get().shut(how)
-    }
-}
-
-fn ends(transport: impl Transport + 'static) -> (StreamReader, StreamWriter) {
-    let transport: Rc<dyn Transport> = Rc::new(transport);
-    (
-        StreamReader::new(transport.clone(), LIMIT),
-        StreamWriter::new(transport),
-    )
-}
+use crate::asyncio::{get_running_loop, sleep};
 
 /// Connects by TCP to the first address of a host that answers (Python: `asyncio.open_connection`).
 ///
@@ -73,7 +34,7 @@ fn ends(transport: impl Transport + 'static) -> (StreamReader, StreamWriter) {
 ///         writer.drain().await
 ///     });
 ///     let server = server.await?;
-///     let (mut reader, mut writer) = net::open_connection("127.0.0.1", server.local_addr().port()).await?;
+///     let (mut reader, mut writer) = net::open_connection("127.0.0.1", server.local_addr()?.port()).await?;
 ///     writer.write(b"hello\n");
 ///     assert_eq!(reader.readline().await?, b"HELLO\n");
 ///     Ok(())
@@ -84,7 +45,8 @@ pub async fn open_connection(host: &str, port: u16) -> Result<(StreamReader, Str
     Ok(ends(create_connection(host, port).await?))
 }
 
-/// The same without buffers (Python: `loop.create_connection`): for libraries that bring theirs.
+/// The same without buffers (Python: `loop.create_connection`): for libraries that bring theirs. See the [module](super) for an
+/// example.
 ///
 /// # Errors
 /// As [`open_connection`].
@@ -129,6 +91,26 @@ pub async fn open_unix_connection(path: impl AsRef<Path>) -> Result<(StreamReade
 ///
 /// # Panics
 /// When first polled outside a loop.
+///
+/// ```
+/// use ropewalk::asyncio::{self, net};
+///
+/// asyncio::run(async {
+///     let mut server = net::start_server("127.0.0.1", 0, async |mut reader, mut writer| {
+///         let country = reader.readline().await?;
+///         writer.write(if country == b"BR\n" { b"yes" } else { b"no" });
+///         writer.wait_closed().await // until all is out; then the connection is closed
+///     })
+///     .await?;
+///     let (mut reader, mut writer) = net::open_connection("127.0.0.1", server.local_addr()?.port()).await?;
+///     writer.write(b"BR\n");
+///     assert_eq!(reader.read_to_end().await?, b"yes");
+///     server.close();
+///     assert!(server.serve_forever().await.unwrap_err().is_cancelled());
+///     Ok(())
+/// })
+/// # .unwrap();
+/// ```
 pub async fn start_server<S, F>(host: &str, port: u16, serve: S) -> Result<Server>
 where
     S: Fn(StreamReader, StreamWriter) -> F + 'static,
@@ -139,22 +121,76 @@ where
         .first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))?;
     let listener = TcpListener::bind(address)?;
-    let address = listener.local_addr()?;
-    let task = create_task(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let _ = stream.set_nodelay(true); // a connection that is gone already shows that when it is read
-                    let (reader, writer) = ends(stream);
-                    drop(create_task(serve(reader, writer)));
-                }
-                Err(error) if is_cancelled(&error) => return Err(error.into()),
-                // The peer was gone too early, or there are no descriptors: those that are served will give theirs back.
-                Err(_) => crate::asyncio::sleep(PAUSE).await?,
+    let address = Some(listener.local_addr()?);
+    let accept = async move || {
+        let (stream, _) = listener.accept().await?;
+        let _ = stream.set_nodelay(true); // a connection that is gone already shows that when it is read
+        Ok(stream)
+    };
+    let task = create_task(take_connections(accept, serve));
+    Ok(Server { task, address })
+}
+
+/// The same at a Unix socket (Python: `asyncio.start_unix_server`), whose path must not exist, and stays.
+///
+/// # Errors
+/// As [`UnixListener::bind`].
+///
+/// ```
+/// use ropewalk::asyncio::{self, net};
+///
+/// let path = std::env::temp_dir().join(format!("flags-{}", std::process::id()));
+/// # let unlink = path.clone();
+/// asyncio::run(async move {
+///     let _server = net::start_unix_server(&path, async |mut reader, mut writer| {
+///         writer.write(&reader.readline().await?.to_ascii_lowercase());
+///         writer.wait_closed().await
+///     })
+///     .await?;
+///     let (mut reader, mut writer) = net::open_unix_connection(&path).await?;
+///     writer.write(b"BR\n");
+///     assert_eq!(reader.read_to_end().await?, b"br\n");
+///     Ok(())
+/// })
+/// # .unwrap();
+/// # std::fs::remove_file(unlink).unwrap();
+/// ```
+pub async fn start_unix_server<S, F>(path: impl AsRef<Path>, serve: S) -> Result<Server>
+where
+    S: Fn(StreamReader, StreamWriter) -> F + 'static,
+    F: Future<Output = Result<()>> + 'static,
+{
+    let listener = UnixListener::bind(path)?;
+    let accept = async move || listener.accept().await;
+    let task = create_task(take_connections(accept, serve));
+    Ok(Server { task, address: None })
+}
+
+async fn take_connections<T, S, F>(accept: impl AsyncFn() -> io::Result<T>, serve: S) -> Result<()>
+where
+    T: Transport + 'static,
+    S: Fn(StreamReader, StreamWriter) -> F + 'static,
+    F: Future<Output = Result<()>> + 'static,
+{
+    loop {
+        match accept().await {
+            Ok(stream) => {
+                let (reader, writer) = ends(stream);
+                drop(create_task(serve(reader, writer)));
+            }
+            Err(error) if is_cancelled(&error) => return Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {} // the peer was gone too early
+            Err(error) => {
+                // There are no descriptors: those that are served will give theirs back.
+                get_running_loop()?.call_exception_handler(&ExceptionContext {
+                    message: "a server cannot accept a connection and tries again",
+                    exception: Some(error.into()),
+                    task: None,
+                });
+                sleep(PAUSE).await?;
             }
         }
-    });
-    Ok(Server { task, address })
+    }
 }
 
 /// How long a server that cannot accept waits before it tries again.
@@ -164,13 +200,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     task: Task<()>,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
 }
 
 impl Server {
     /// The address at which it listens.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    ///
+    /// # Errors
+    /// `Unsupported`, of a Unix socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.address.ok_or(io::ErrorKind::Unsupported.into())
     }
 
     /// Takes no more connections.

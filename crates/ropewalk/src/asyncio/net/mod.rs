@@ -30,24 +30,22 @@
 //! # TLS, HTTP and others
 //!
 //! Streams have the traits of `futures-io`, so that what is built on those works here: TLS by `futures-rustls`, HTTP by hyper (see the
-//! example `http_client`). It does not look for cancellations: await it by [`cancellable`](super::cancellable).
+//! example `http_client`). It does not look for cancellations: await it by [`cancellable`](super::cancellable), or by the reader and
+//! writer that [`split`] makes of it.
 //!
 //! ```
 //! use futures_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 //! use futures_rustls::{TlsAcceptor, TlsConnector};
 //! use ropewalk::asyncio::{self, cancellable, net};
-//! use smol::io::{AsyncReadExt, AsyncWriteExt};
 //! use std::sync::Arc;
 //!
 //! async fn ask(host: &'static str, port: u16, roots: RootCertStore) -> asyncio::Result<Vec<u8>> {
 //!     let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
 //!     let stream = net::create_connection(host, port).await?;
 //!     let handshake = TlsConnector::from(Arc::new(client)).connect(ServerName::try_from(host)?, stream);
-//!     let mut stream = cancellable(handshake).await??;
-//!     cancellable(stream.write_all(b"a secret?\n")).await??;
-//!     let mut answer = Vec::new();
-//!     cancellable(stream.read_to_end(&mut answer)).await??;
-//!     Ok(answer)
+//!     let (mut reader, mut writer) = net::split(cancellable(handshake).await??);
+//!     writer.write(b"a secret?\n");
+//!     reader.readline().await
 //! }
 //! # use futures_rustls::rustls::{ServerConfig, pki_types::PrivateKeyDer};
 //! # let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
@@ -61,14 +59,13 @@
 //! #     let port = listener.local_addr()?.port();
 //! #     let served = asyncio::create_task(async move {
 //! #         let stream = listener.accept().await?.0;
-//! #         let mut stream = cancellable(TlsAcceptor::from(Arc::new(server)).accept(stream)).await??;
-//! #         let mut question = [0; 10];
-//! #         cancellable(stream.read_exact(&mut question)).await??;
-//! #         cancellable(stream.write_all(b"yes")).await??;
-//! #         cancellable(stream.close()).await??;
-//! #         Ok(())
+//! #         let stream = cancellable(TlsAcceptor::from(Arc::new(server)).accept(stream)).await??;
+//! #         let (mut reader, mut writer) = net::split(stream);
+//! #         assert_eq!(reader.readline().await?, b"a secret?\n");
+//! #         writer.write(b"yes\n");
+//! #         writer.wait_closed().await
 //! #     });
-//! #     assert_eq!(ask("localhost", port, roots).await?, b"yes");
+//! #     assert_eq!(ask("localhost", port, roots).await?, b"yes\n");
 //! #     served.await
 //! # })
 //! # .unwrap();
@@ -81,16 +78,20 @@ mod pipe;
 mod reader;
 mod stream;
 mod tcp;
+mod transport;
 mod udp;
 mod unix;
 mod writer;
 
-pub use connection::{Server, create_connection, open_connection, open_unix_connection, start_server};
+pub use connection::{
+    Server, create_connection, open_connection, open_unix_connection, start_server, start_unix_server,
+};
 pub use dns::{getaddrinfo, getnameinfo};
 pub(super) use pipe::{pipe_reader, pipe_writer};
 pub use reader::{IncompleteRead, LimitOverrun, StreamReader};
 pub use stream::{Listener, Stream};
 pub use tcp::{TcpListener, TcpStream};
+pub use transport::split;
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixStream};
 pub use writer::StreamWriter;

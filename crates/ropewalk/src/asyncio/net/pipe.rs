@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::connection::Transport;
 use super::reader::{LIMIT, StreamReader};
+use super::transport::Transport;
 use super::writer::StreamWriter;
 use crate::asyncio::source::{Io, Way};
 
@@ -43,9 +43,9 @@ impl Transport for Pipe {
         }
     }
 
-    fn shut(&self, _: Shutdown) -> io::Result<()> {
+    fn poll_shut(&self, _: &mut Context<'_>, _: Shutdown) -> Poll<io::Result<()>> {
         drop(self.0.take());
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -2,16 +2,37 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-use super::connection::Transport;
+use super::transport::Transport;
 use crate::asyncio::cancellable;
 use crate::asyncio::error::Result;
 
 /// How much a reader keeps at most while it looks for a separator, in bytes, if nothing else is said.
 pub(super) const LIMIT: usize = 64 * 1024;
 
-/// The reading end of a connection, with a buffer (Python: `asyncio.StreamReader`).
+/// The reading end of a connection or pipe, with a buffer (Python: `asyncio.StreamReader`).
 ///
 /// A cancellation loses nothing: what was read and not given out stays in the buffer.
+///
+/// ```
+/// use ropewalk::asyncio::{self, net};
+///
+/// asyncio::run(async {
+///     let (here, there) = net::UnixStream::pair()?;
+///     there.write_all(b"BR Brazil\nCN China\n0042end").await?;
+///     drop(there);
+///     let (mut reader, _writer) = net::split(here);
+///     assert_eq!(reader.readline().await?, b"BR Brazil\n");
+///     assert_eq!(reader.readuntil(b" ").await?, b"CN ");
+///     assert_eq!(reader.readline().await?, b"China\n");
+///     assert_eq!(reader.readexactly(4).await?, b"0042");
+///     let error = reader.readexactly(4).await.unwrap_err();
+///     let incomplete: &net::IncompleteRead = error.downcast_ref().unwrap();
+///     assert_eq!(incomplete.partial, b"end");
+///     assert!(reader.at_eof());
+///     Ok(())
+/// })
+/// # .unwrap();
+/// ```
 pub struct StreamReader {
     transport: Rc<dyn Transport>,
     buffer: Vec<u8>,
@@ -63,6 +84,12 @@ impl StreamReader {
             eof: false,
             limit,
         }
+    }
+
+    /// Sets how much [`readline`](StreamReader::readline) and [`readuntil`](StreamReader::readuntil) keep at most while they look for the separator, in
+    /// bytes; 64 KiB if not set (Python: `limit=`).
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     /// Reads more into the buffer; false at the end of the stream.

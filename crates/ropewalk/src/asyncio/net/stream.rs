@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,6 +20,8 @@ pub struct Stream<S: AsFd>(pub(super) Io<S>);
 /// A socket that can read and write by reference and be shut down.
 pub(super) trait Socket: AsFd {
     fn shut(&self, how: Shutdown) -> io::Result<()>;
+
+    fn peer(&self) -> io::Result<SocketAddr>;
 }
 
 #[allow(private_bounds)]

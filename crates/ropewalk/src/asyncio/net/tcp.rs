@@ -7,6 +7,23 @@ use super::stream::{Listener, Socket, Stream};
 use crate::asyncio::source::{Io, Way};
 
 /// A TCP connection.
+///
+/// ```
+/// use ropewalk::asyncio::{self, net};
+///
+/// asyncio::run(async {
+///     let listener = net::TcpListener::bind("127.0.0.1:0".parse()?)?;
+///     let client = net::TcpStream::connect(listener.local_addr()?).await?;
+///     let (server, peer) = listener.accept().await?;
+///     assert_eq!(peer, client.local_addr()?);
+///     client.write_all(b"flag").await?;
+///     let mut flag = [0; 4];
+///     server.read_exact(&mut flag).await?;
+///     assert_eq!(&flag, b"flag");
+///     Ok(())
+/// })
+/// # .unwrap();
+/// ```
 pub type TcpStream = Stream<std::net::TcpStream>;
 
 /// A TCP socket that takes connections.
@@ -15,6 +32,10 @@ pub type TcpListener = Listener<std::net::TcpListener>;
 impl Socket for std::net::TcpStream {
     fn shut(&self, how: Shutdown) -> io::Result<()> {
         self.shutdown(how)
+    }
+
+    fn peer(&self) -> io::Result<SocketAddr> {
+        self.peer_addr()
     }
 }
 

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -8,6 +8,21 @@ use super::stream::{Listener, Socket, Stream};
 use crate::asyncio::source::{Io, Way};
 
 /// A connection by a Unix socket.
+///
+/// ```
+/// use ropewalk::asyncio::{self, net::UnixStream};
+///
+/// asyncio::run(async {
+///     let (one, other) = UnixStream::pair()?;
+///     one.write_all(b"flag").await?;
+///     drop(one);
+///     let mut buffer = [0; 16];
+///     assert_eq!(other.read(&mut buffer).await?, 4);
+///     assert_eq!(other.read(&mut buffer).await?, 0); // the end
+///     Ok(())
+/// })
+/// # .unwrap();
+/// ```
 pub type UnixStream = Stream<std::os::unix::net::UnixStream>;
 
 /// A Unix socket that takes connections.
@@ -16,6 +31,10 @@ pub type UnixListener = Listener<std::os::unix::net::UnixListener>;
 impl Socket for std::os::unix::net::UnixStream {
     fn shut(&self, how: Shutdown) -> io::Result<()> {
         self.shutdown(how)
+    }
+
+    fn peer(&self) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

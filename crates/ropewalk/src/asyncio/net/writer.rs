@@ -1,23 +1,44 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 
-use super::connection::Transport;
-use crate::asyncio::cancellable;
+use super::transport::Transport;
 use crate::asyncio::error::{Error, Result};
 use crate::asyncio::runner::create_task;
 use crate::asyncio::waiters::Waiters;
+use crate::asyncio::{cancellable, get_running_loop};
 
 /// Above so many bytes `drain` waits, until there are no more than `LOW`; Python's numbers.
 const HIGH: usize = 64 * 1024;
 const LOW: usize = HIGH / 4;
 
-/// The writing end of a connection, with a buffer (Python: `asyncio.StreamWriter`).
+/// The writing end of a connection or pipe, with a buffer (Python: `asyncio.StreamWriter`).
 ///
 /// What is written goes out as fast as the peer takes it; [`drain`](StreamWriter::drain) keeps a fast writer from filling the memory. Dropped, it
-/// closes the connection once everything is out.
+/// closes the connection once everything is out. What is not out when the loop ends is lost: await
+/// [`wait_closed`](StreamWriter::wait_closed) before.
+///
+/// ```
+/// use ropewalk::asyncio::{self, net};
+///
+/// asyncio::run(async {
+///     let (here, there) = net::UnixStream::pair()?;
+///     let (mut reader, _writer) = net::split(here);
+///     let (_, mut writer) = net::split(there);
+///     for number in 0..3 {
+///         writer.write(format!("flag {number}\n").as_bytes());
+///         writer.drain().await?;
+///     }
+///     writer.write_eof();
+///     writer.wait_closed().await?;
+///     assert_eq!(reader.read_to_end().await?, b"flag 0\nflag 1\nflag 2\n");
+///     Ok(())
+/// })
+/// # .unwrap();
+/// ```
 pub struct StreamWriter(Rc<Shared>);
 
 struct Shared {
@@ -55,27 +76,19 @@ impl StreamWriter {
             return;
         }
         if shared.ending.get().is_some() {
-            let closed = io::Error::new(io::ErrorKind::BrokenPipe, "the writer is closed");
-            *shared.failure.borrow_mut() = Some(closed.into());
-            return;
+            return shared.fail(io::Error::new(io::ErrorKind::BrokenPipe, "the writer is closed"));
         }
         let mut sent = 0;
         if !shared.flushing.get() {
             match shared.transport.try_write(bytes) {
                 Ok(count) => sent = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return *shared.failure.borrow_mut() = Some(error.into()),
+                Err(error) => return shared.fail(error),
             }
         }
         if sent < bytes.len() {
             shared.buffer.borrow_mut().extend_from_slice(&bytes[sent..]);
-            if !shared.flushing.replace(true) {
-                let shared = shared.clone();
-                drop(create_task(async move {
-                    let _flushing = Flushing(&shared);
-                    shared.flush().await
-                }));
-            }
+            shared.start();
         }
     }
 
@@ -105,7 +118,7 @@ impl StreamWriter {
         self.0.ending.get() == Some(Shutdown::Both)
     }
 
-    /// Waits until everything is out.
+    /// Waits until everything is out, and the end with it if the stream was ended or closed.
     ///
     /// # Errors
     /// As [`drain`](StreamWriter::drain).
@@ -113,28 +126,62 @@ impl StreamWriter {
         self.0.wait_until(0).await?;
         self.0.outcome()
     }
+
+    /// The address of the other end (Python: `get_extra_info("peername")`).
+    ///
+    /// # Errors
+    /// The system's: the connection is gone. `Unsupported` if this is no TCP connection.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.0.transport.peer_addr()
+    }
 }
 
 impl Shared {
-    async fn flush(&self) -> Result<()> {
-        while !self.buffer.borrow().is_empty() {
-            let write = std::future::poll_fn(|cx| self.transport.poll_write(cx, &self.buffer.borrow()));
-            match cancellable(write).await? {
-                Ok(count) => drop(self.buffer.borrow_mut().drain(..count)),
-                Err(error) => {
-                    *self.failure.borrow_mut() = Some(error.into());
-                    return Ok(());
+    fn fail(&self, error: io::Error) {
+        *self.failure.borrow_mut() = Some(error.into());
+    }
+
+    /// Has a task write the buffer out.
+    fn start(self: &Rc<Self>) {
+        if !self.flushing.replace(true) {
+            let shared = self.clone();
+            drop(create_task(async move {
+                let _flushing = Flushing(&shared);
+                if let Err(error) = cancellable(shared.flush()).await? {
+                    shared.fail(error);
+                }
+                Ok(())
+            }));
+        }
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        loop {
+            while !self.buffer.borrow().is_empty() {
+                let write = std::future::poll_fn(|cx| self.transport.poll_write(cx, &self.buffer.borrow()));
+                let count = write.await?;
+                self.buffer.borrow_mut().drain(..count);
+                if self.buffer.borrow().len() <= LOW {
+                    self.drained.tell_all(true);
                 }
             }
-            if self.buffer.borrow().len() <= LOW {
-                self.drained.tell_all(true);
+            std::future::poll_fn(|cx| self.transport.poll_flush(cx)).await?;
+            if !self.buffer.borrow().is_empty() {
+                continue; // written meanwhile
+            }
+            let Some(how) = self.ending.get() else {
+                return Ok(());
+            };
+            // A connection that is gone is as closed as can be.
+            let _ = std::future::poll_fn(|cx| self.transport.poll_shut(cx, how)).await;
+            if self.ending.get() == Some(how) {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     async fn wait_until(&self, left: usize) -> Result<()> {
-        while self.flushing.get() && self.buffer.borrow().len() > left {
+        while self.flushing.get() && (left == 0 || self.buffer.borrow().len() > left) {
             cancellable(self.drained.wait(|_| ())).await?;
         }
         Ok(())
@@ -144,27 +191,40 @@ impl Shared {
         self.failure.borrow().clone().map_or(Ok(()), Err)
     }
 
-    fn end(&self, how: Shutdown) {
-        if self.ending.get() != Some(Shutdown::Both) {
-            self.ending.set(Some(how));
+    fn end(self: &Rc<Self>, how: Shutdown) {
+        if self.ending.get() == Some(Shutdown::Both) {
+            return;
         }
-        if !self.flushing.get() {
-            // A connection that is gone is as closed as can be.
-            let _ = self.transport.shut(how);
+        self.ending.set(Some(how));
+        if self.flushing.get() {
+            return; // it ends it
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.transport.poll_shut(&mut cx, how).is_pending()
+            && get_running_loop().is_ok_and(|event_loop| event_loop.is_running())
+        {
+            self.start();
         }
     }
 }
 
 /// The task that writes the buffer out, until it ends, in whatever way.
-struct Flushing<'a>(&'a Shared);
+struct Flushing<'a>(&'a Rc<Shared>);
 
 impl Drop for Flushing<'_> {
     fn drop(&mut self) {
-        self.0.flushing.set(false);
-        if let Some(how) = self.0.ending.get() {
-            self.0.end(how);
+        let shared = self.0;
+        shared.flushing.set(false);
+        if shared.failure.borrow().is_none() && !shared.buffer.borrow().is_empty() {
+            // What would be written now would come before what is left.
+            let why = "the task that wrote the buffer out was cancelled";
+            shared.fail(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
-        self.0.drained.tell_all(true);
+        if let Some(how) = shared.ending.get() {
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = shared.transport.poll_shut(&mut cx, how);
+        }
+        shared.drained.tell_all(true);
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::asyncio::net::{
-    IncompleteRead, LimitOverrun, StreamReader, StreamWriter, UnixListener, open_connection,
-    open_unix_connection, start_server,
+    IncompleteRead, LimitOverrun, StreamReader, StreamWriter, TcpStream, UnixListener, UnixStream,
+    open_connection, open_unix_connection, split, start_server, start_unix_server,
 };
 use std::io::ErrorKind;
 
@@ -15,7 +15,7 @@ where
     F: Future<Output = Result<()>> + 'static,
 {
     let server = start_server(HOST, 0, serve).await?;
-    let port = server.local_addr().port();
+    let port = server.local_addr()?.port();
     std::mem::forget(server); // it serves until the end of the program
     open_connection(HOST, port).await
 }
@@ -85,6 +85,78 @@ fn a_line_beyond_the_limit_is_an_error_and_stays_in_the_buffer() {
         let consumed = error.downcast_ref::<LimitOverrun>().unwrap().consumed;
         assert!(consumed > 65536);
         assert_eq!(reader.read_to_end().await?.len(), 70_000);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_limit_can_be_set() {
+    asyncio::run(async {
+        static LONG: [u8; 70_000] = [b'x'; 70_000];
+        let (mut reader, _writer) = sends(&LONG).await?;
+        reader.set_limit(100_000);
+        assert_eq!(reader.readline().await?.len(), 70_000);
+        let (mut reader, _writer) = sends(b"four\nfive\n").await?;
+        reader.set_limit(3);
+        let error = reader.readline().await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&LimitOverrun { consumed: 4 }));
+        reader.set_limit(4);
+        assert_eq!(reader.readline().await?, b"four\n");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn addresses_are_those_of_the_two_ends() {
+    let path = std::env::temp_dir().join(format!("ropewalk-addresses-{}", std::process::id()));
+    let bound = path.clone();
+    asyncio::run(async move {
+        let serve = async |_reader, mut writer: StreamWriter| {
+            let peer = writer.peer_addr().map_err(|error| error.kind());
+            writer.write(format!("{peer:?}").as_bytes());
+            writer.wait_closed().await
+        };
+        let server = start_server(HOST, 0, serve).await?;
+        let stream = TcpStream::connect(server.local_addr()?).await?;
+        let expected = format!("Ok({})", stream.local_addr()?);
+        let (mut reader, writer) = split(stream);
+        assert_eq!(writer.peer_addr()?, server.local_addr()?);
+        assert_eq!(String::from_utf8(reader.read_to_end().await?)?, expected);
+        let server = start_unix_server(&bound, serve).await?;
+        assert_eq!(server.local_addr().unwrap_err().kind(), ErrorKind::Unsupported);
+        let (mut reader, _writer) = open_unix_connection(&bound).await?;
+        assert_eq!(reader.read_to_end().await?, b"Err(Unsupported)");
+        let error = start_unix_server(&bound, serve).await.unwrap_err();
+        assert_eq!(std::io::Error::from(error).kind(), ErrorKind::AddrInUse);
+        Ok(())
+    })
+    .unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_writer_whose_task_is_cancelled_sends_nothing_out_of_order() {
+    asyncio::run(async {
+        let (here, there) = UnixStream::pair()?;
+        let (_, mut writer) = split(here);
+        writer.write(&[1; 3_000_000]);
+        turns(2).await?;
+        let flushing: Vec<_> = asyncio::all_tasks();
+        for task in flushing {
+            if Some(task.name()) != asyncio::current_task().map(|task| task.name()) {
+                task.cancel();
+            }
+        }
+        turns(2).await?;
+        writer.write(&[2]);
+        let error = std::io::Error::from(writer.drain().await.unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+        drop(writer);
+        let (mut reader, _writer) = split(there);
+        let all = reader.read_to_end().await?;
+        assert!(all.len() < 3_000_000 && all.iter().all(|&byte| byte == 1));
         Ok(())
     })
     .unwrap();
@@ -176,7 +248,7 @@ fn a_closed_server_takes_no_more_and_leaves_its_connections() {
             Ok(())
         })
         .await?;
-        let port = server.local_addr().port();
+        let port = server.local_addr()?.port();
         let (mut reader, mut writer) = open_connection(HOST, port).await?;
         writer.write(b"one\n");
         assert_eq!(reader.readline().await?, b"one\n");
