@@ -52,7 +52,9 @@ struct Direction {
     blocked: Cell<bool>,
     /// How many tries have succeeded since one would have blocked.
     streak: Cell<u32>,
-    wakers: RefCell<Vec<Waker>>,
+    /// Those who wait, with their numbers, in the order of their coming.
+    wakers: RefCell<Vec<(u64, Waker)>>,
+    next: Cell<u64>,
 }
 
 /// After so many tries that succeeded a task lets others run: a peer that is faster than it would keep it running for ever.
@@ -61,15 +63,62 @@ const STREAK: u32 = 32;
 impl Direction {
     fn wake(&self) {
         self.blocked.set(false);
-        let wakers = self.wakers.take();
-        wakers.into_iter().for_each(Waker::wake);
+        for (_, waker) in self.wakers.take() {
+            waker.wake();
+        }
     }
 
-    fn wait(&self, cx: &Context<'_>) {
-        let mut wakers = self.wakers.borrow_mut();
-        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            wakers.push(cx.waker().clone());
+    fn enter(&self, cx: &Context<'_>) -> u64 {
+        let number = self.next.replace(self.next.get() + 1);
+        self.wakers.borrow_mut().push((number, cx.waker().clone()));
+        number
+    }
+
+    /// Has who polls woken once, however often he polls: he cannot say when he stops waiting.
+    fn enter_once(&self, cx: &Context<'_>) {
+        let wakers = self.wakers.borrow();
+        let known = wakers.iter().any(|(_, waker)| waker.will_wake(cx.waker()));
+        drop(wakers);
+        if !known {
+            self.enter(cx);
         }
+    }
+}
+
+/// The place of a wait among those who wait, given up when dropped: or tasks that were cancelled would pile up at a descriptor on
+/// which nothing happens.
+struct Place<'a> {
+    direction: &'a Direction,
+    number: Option<u64>,
+}
+
+impl Place<'_> {
+    /// Takes a place, or keeps the one that is there still.
+    fn enter(&mut self, cx: &Context<'_>) {
+        let Some(index) = self.index() else {
+            self.number = Some(self.direction.enter(cx));
+            return;
+        };
+        let waker = cx.waker().clone();
+        let old = std::mem::replace(&mut self.direction.wakers.borrow_mut()[index].1, waker);
+        drop(old); // outside the borrow
+    }
+
+    /// Where it is; none once those who wait were woken.
+    fn index(&self) -> Option<usize> {
+        let wakers = self.direction.wakers.borrow();
+        wakers
+            .binary_search_by_key(&self.number?, |(number, _)| *number)
+            .ok()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let old = self
+            .index()
+            .map(|index| self.direction.wakers.borrow_mut().remove(index));
+        drop(old); // outside the borrow
     }
 }
 
@@ -142,21 +191,24 @@ impl<T: AsFd> Io<T> {
         self.inside.as_ref().expect("taken by drop alone")
     }
 
-    /// Tries an operation until it does not block.
-    pub(super) fn poll<R>(
-        &self,
-        way: Way,
-        cx: &Context<'_>,
-        mut operation: impl FnMut(&T) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        let direction = match way {
+    fn direction(&self, way: Way) -> &Direction {
+        match way {
             Way::Read => &self.waits.read,
             Way::Write => &self.waits.write,
-        };
+        }
+    }
+
+    /// Tries an operation; none if it would block.
+    fn attempt<R>(
+        &self,
+        direction: &Direction,
+        cx: &Context<'_>,
+        mut operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Option<Poll<io::Result<R>>> {
         if direction.streak.get() >= STREAK {
             direction.streak.set(0);
             cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return Some(Poll::Pending);
         }
         while !direction.blocked.get() {
             match operation(self.get()) {
@@ -164,18 +216,30 @@ impl<T: AsFd> Io<T> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 outcome => {
                     direction.streak.set(direction.streak.get() + 1);
-                    return Poll::Ready(outcome);
+                    return Some(Poll::Ready(outcome));
                 }
             }
         }
         direction.streak.set(0);
         if current::loop_id() != self.loop_id {
-            return Poll::Ready(Err(io::Error::other(
-                "the descriptor belongs to another event loop",
-            )));
+            let why = "the descriptor belongs to another event loop";
+            return Some(Poll::Ready(Err(io::Error::other(why))));
         }
-        direction.wait(cx);
-        Poll::Pending
+        None
+    }
+
+    /// Tries an operation until it does not block.
+    pub(super) fn poll<R>(
+        &self,
+        way: Way,
+        cx: &Context<'_>,
+        operation: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let direction = self.direction(way);
+        self.attempt(direction, cx, operation).unwrap_or_else(|| {
+            direction.enter_once(cx);
+            Poll::Pending
+        })
     }
 
     /// The same, as an await point of ours.
@@ -184,7 +248,17 @@ impl<T: AsFd> Io<T> {
         way: Way,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
-        let ready = std::future::poll_fn(|cx| self.poll(way, cx, &mut operation));
+        let direction = self.direction(way);
+        let mut place = Place {
+            direction,
+            number: None,
+        };
+        let ready = std::future::poll_fn(|cx| {
+            self.attempt(direction, cx, &mut operation).unwrap_or_else(|| {
+                place.enter(cx);
+                Poll::Pending
+            })
+        });
         super::cancellable(ready).await?
     }
 }
@@ -196,5 +270,46 @@ impl<T: AsFd> Drop for Io<T> {
             drop(inner.deregister(inside.as_fd().as_raw_fd()));
         }
         self.inside = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::asyncio::{self, create_task, sleep};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    #[test]
+    fn who_waits_no_more_leaves_nothing_behind() {
+        asyncio::run(async {
+            let (mut one, other) = UnixStream::pair()?;
+            other.set_nonblocking(true)?;
+            let other = Rc::new(Io::new(other)?);
+            let waits = || {
+                let other = other.clone();
+                let read = |mut other: &UnixStream| other.read(&mut [0; 1]);
+                create_task(async move { Ok(other.wait(Way::Read, read).await?) })
+            };
+            let mut tasks: Vec<_> = (0..10).map(|_| waits()).collect();
+            sleep(Duration::ZERO).await?;
+            assert_eq!(other.waits.read.wakers.borrow().len(), 10);
+            tasks.drain(1..5).for_each(|task| assert!(task.cancel()));
+            tasks.drain(2..).for_each(|task| task.abort());
+            for _ in 0..3 {
+                sleep(Duration::ZERO).await?;
+            }
+            assert_eq!(other.waits.read.wakers.borrow().len(), 2);
+            one.write_all(b"BR")?;
+            for task in tasks {
+                assert_eq!(task.await?, 1);
+            }
+            assert_eq!(other.waits.read.wakers.borrow().len(), 0);
+            Ok(())
+        })
+        .unwrap();
     }
 }
