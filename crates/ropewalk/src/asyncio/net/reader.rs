@@ -1,6 +1,8 @@
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::task::Poll;
 
 use super::transport::Transport;
 use crate::asyncio::cancellable;
@@ -8,6 +10,14 @@ use crate::asyncio::error::Result;
 
 /// How much a reader keeps at most while it looks for a separator, in bytes, if nothing else is said.
 pub(super) const LIMIT: usize = 64 * 1024;
+
+/// How much is read at a time.
+const CHUNK_SIZE: usize = 64 * 1024;
+
+thread_local! {
+    /// Where it is read to first: a reader that waits needs no memory. Empty while somebody reads.
+    static CHUNK: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The reading end of a connection or pipe, with a buffer (Python: `asyncio.StreamReader`).
 ///
@@ -36,6 +46,8 @@ pub(super) const LIMIT: usize = 64 * 1024;
 pub struct StreamReader {
     transport: Rc<dyn Transport>,
     buffer: Vec<u8>,
+    /// Where in the buffer begins what has not been given out.
+    begin: usize,
     eof: bool,
     limit: usize,
 }
@@ -81,6 +93,7 @@ impl StreamReader {
         Self {
             transport,
             buffer: Vec::new(),
+            begin: 0,
             eof: false,
             limit,
         }
@@ -92,14 +105,27 @@ impl StreamReader {
         self.limit = limit;
     }
 
+    /// What was read and not given out.
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.begin..]
+    }
+
     /// Reads more into the buffer; false at the end of the stream.
     async fn fill(&mut self) -> io::Result<bool> {
+        if self.begin > self.buffer.len() / 2 {
+            self.buffer.drain(..self.begin);
+            self.begin = 0;
+        }
         if !self.eof {
             let read = std::future::poll_fn(|cx| {
-                let mut chunk = [0; 8192]; // here, so that it is no part of the future
-                let count = std::task::ready!(self.transport.poll_read(cx, &mut chunk))?;
-                self.buffer.extend_from_slice(&chunk[..count]);
-                std::task::Poll::Ready(io::Result::Ok(count))
+                let mut chunk = CHUNK.take();
+                chunk.resize(CHUNK_SIZE, 0);
+                let read = self.transport.poll_read(cx, &mut chunk);
+                if let Poll::Ready(Ok(count)) = read {
+                    self.buffer.extend_from_slice(&chunk[..count]);
+                }
+                CHUNK.set(chunk);
+                read
             });
             self.eof = cancellable(read).await?? == 0;
         }
@@ -107,8 +133,16 @@ impl StreamReader {
     }
 
     fn take(&mut self, count: usize) -> Vec<u8> {
-        let rest = self.buffer.split_off(count);
-        std::mem::replace(&mut self.buffer, rest)
+        if (self.begin, self.buffer.len()) == (0, count) {
+            return std::mem::take(&mut self.buffer);
+        }
+        let taken = self.rest()[..count].to_vec();
+        self.begin += count;
+        if self.begin == self.buffer.len() {
+            self.buffer.clear();
+            self.begin = 0;
+        }
+        taken
     }
 
     /// Reads what is there, at most `count` bytes; nothing at the end of the stream.
@@ -116,10 +150,10 @@ impl StreamReader {
     /// # Errors
     /// The system's; the cancellation of the task.
     pub async fn read(&mut self, count: usize) -> Result<Vec<u8>> {
-        if self.buffer.is_empty() && count > 0 {
+        if self.rest().is_empty() && count > 0 {
             self.fill().await?;
         }
-        Ok(self.take(count.min(self.buffer.len())))
+        Ok(self.take(count.min(self.rest().len())))
     }
 
     /// Reads all that comes until the end of the stream (Python: `read(-1)`).
@@ -128,7 +162,7 @@ impl StreamReader {
     /// As [`read`](StreamReader::read).
     pub async fn read_to_end(&mut self) -> Result<Vec<u8>> {
         self.fill_to_end().await?;
-        Ok(self.take(self.buffer.len()))
+        Ok(self.take(self.rest().len()))
     }
 
     /// Reads all that comes into the buffer.
@@ -142,9 +176,9 @@ impl StreamReader {
     /// # Errors
     /// As [`read`](StreamReader::read); [`IncompleteRead`], with what there was, if the stream ends before.
     pub async fn readexactly(&mut self, count: usize) -> Result<Vec<u8>> {
-        while self.buffer.len() < count {
+        while self.rest().len() < count {
             if !self.fill().await? {
-                let partial = self.take(self.buffer.len());
+                let partial = self.take(self.rest().len());
                 let expected = Some(count);
                 return Err(IncompleteRead { partial, expected }.into());
             }
@@ -164,12 +198,10 @@ impl StreamReader {
         assert!(!separator.is_empty(), "the separator should be at least one byte");
         let mut searched = 0;
         loop {
-            let found = self.buffer[searched..]
-                .windows(separator.len())
-                .position(|window| window == separator);
+            let found = memchr::memmem::find(&self.rest()[searched..], separator);
             // The beginning of a separator may be the end of the buffer.
             let end = found.map(|position| searched + position);
-            searched = (self.buffer.len() + 1).saturating_sub(separator.len());
+            searched = (self.rest().len() + 1).saturating_sub(separator.len());
             if end.unwrap_or(searched) > self.limit {
                 let consumed = end.unwrap_or(searched);
                 return Err(LimitOverrun { consumed }.into());
@@ -178,7 +210,7 @@ impl StreamReader {
                 return Ok(self.take(end + separator.len()));
             }
             if !self.fill().await? {
-                let partial = self.take(self.buffer.len());
+                let partial = self.take(self.rest().len());
                 return Err(IncompleteRead {
                     partial,
                     expected: None,
@@ -204,13 +236,13 @@ impl StreamReader {
 
     /// Whether the stream has ended and the buffer is empty.
     pub fn at_eof(&self) -> bool {
-        self.eof && self.buffer.is_empty()
+        self.eof && self.rest().is_empty()
     }
 }
 
 impl fmt::Debug for StreamReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let eof = if self.eof { " eof" } else { "" };
-        write!(f, "<StreamReader {} bytes{eof}>", self.buffer.len())
+        write!(f, "<StreamReader {} bytes{eof}>", self.rest().len())
     }
 }

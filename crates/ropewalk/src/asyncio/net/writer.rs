@@ -1,4 +1,5 @@
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -44,7 +45,7 @@ pub struct StreamWriter(Rc<Shared>);
 struct Shared {
     transport: Rc<dyn Transport>,
     /// What is not with the system yet.
-    buffer: RefCell<Vec<u8>>,
+    buffer: RefCell<VecDeque<u8>>,
     /// A task of ours is writing the buffer out.
     flushing: Cell<bool>,
     /// What to shut down once everything is out.
@@ -87,7 +88,7 @@ impl StreamWriter {
             }
         }
         if sent < bytes.len() {
-            shared.buffer.borrow_mut().extend_from_slice(&bytes[sent..]);
+            shared.buffer.borrow_mut().extend(&bytes[sent..]);
             shared.start();
         }
     }
@@ -158,7 +159,9 @@ impl Shared {
     async fn flush(&self) -> io::Result<()> {
         loop {
             while !self.buffer.borrow().is_empty() {
-                let write = std::future::poll_fn(|cx| self.transport.poll_write(cx, &self.buffer.borrow()));
+                let write = std::future::poll_fn(|cx| {
+                    self.transport.poll_write(cx, self.buffer.borrow().as_slices().0)
+                });
                 let count = write.await?;
                 self.buffer.borrow_mut().drain(..count);
                 if self.buffer.borrow().len() <= LOW {

@@ -3,6 +3,7 @@ use crate::asyncio::net::{
     IncompleteRead, LimitOverrun, StreamReader, StreamWriter, TcpStream, UnixListener, UnixStream,
     open_connection, open_unix_connection, split, start_server, start_unix_server,
 };
+use proptest::prelude::*;
 use std::io::ErrorKind;
 
 const HOST: &str = "127.0.0.1";
@@ -280,4 +281,79 @@ fn unix_sockets_have_readers_and_writers_too() {
     })
     .unwrap();
     std::fs::remove_file(path).unwrap();
+}
+
+/// What to ask a reader for.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    Some(usize),
+    Exactly(usize),
+    Until(&'static [u8]),
+    Line,
+}
+
+fn asks() -> impl Strategy<Value = Ask> {
+    prop_oneof![
+        (0..9usize).prop_map(Ask::Some),
+        (0..40usize).prop_map(Ask::Exactly),
+        prop::sample::select(vec![&b"\n"[..], b"ab", b"aab", b"a\na"]).prop_map(Ask::Until),
+        Just(Ask::Line),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn however_bytes_arrive_they_come_out_in_order_and_cut_as_asked(
+        parts in prop::collection::vec("[ab\n]{1,30}", 0..12),
+        asks in prop::collection::vec(asks(), 0..40),
+    ) {
+        asyncio::run(async move {
+            let all = parts.concat().into_bytes();
+            let mut left = &all[..];
+            let (here, there) = UnixStream::pair()?;
+            let (mut reader, _writer) = split(here);
+            let sender = asyncio::create_task(async move {
+                for part in parts {
+                    there.write_all(part.as_bytes()).await?;
+                    asyncio::sleep(Duration::from_micros(1)).await?; // until the reader waits, mostly
+                }
+                Ok(())
+            });
+            for ask in asks {
+                let separator = match ask {
+                    Ask::Until(separator) => separator,
+                    _ => b"\n",
+                };
+                let found = left.windows(separator.len()).position(|window| window == separator);
+                let until = found.map(|index| index + separator.len());
+                let (outcome, expected) = match ask {
+                    Ask::Some(count) => {
+                        let some = reader.read(count).await?;
+                        assert_eq!(some.is_empty(), count == 0 || left.is_empty());
+                        let expected = some.len();
+                        assert!(expected <= count);
+                        (Ok(some), Some(expected))
+                    }
+                    Ask::Exactly(count) => {
+                        (reader.readexactly(count).await, Some(count).filter(|&count| count <= left.len()))
+                    }
+                    Ask::Until(_) => (reader.readuntil(separator).await, until),
+                    Ask::Line => (reader.readline().await, until.or(Some(left.len()))),
+                };
+                assert_eq!(outcome.is_ok(), expected.is_some(), "{ask:?}");
+                let taken = match outcome {
+                    Ok(taken) => taken,
+                    Err(error) => error.downcast_ref::<IncompleteRead>().unwrap().partial.clone(),
+                };
+                let (now, later) = left.split_at(expected.unwrap_or(left.len()));
+                assert_eq!(taken, now, "{ask:?}");
+                left = later;
+            }
+            assert_eq!(reader.read_to_end().await?, left);
+            sender.await
+        })
+        .unwrap();
+    }
 }
