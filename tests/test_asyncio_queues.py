@@ -73,10 +73,11 @@ def test_a_cancelled_getter_passes_its_wake_up_on() -> None:
     ropewalk.run(main())
 
 
-def test_a_call_is_used_once_and_need_not_be_used() -> None:
+def test_a_call_is_used_once_and_one_that_is_not_used_is_warned_of() -> None:
     async def main() -> None:
         queue: Queue[int] = Queue()
-        queue.put(1)
+        with pytest.warns(RuntimeWarning, match=r"coroutine 'Queue.put' was never awaited"):
+            queue.put(1)
         assert queue.empty()
         put = queue.put(1)
         await put
@@ -170,7 +171,8 @@ def test_cycles_through_a_queue_are_collected() -> None:
         return weakref.ref(thing)
 
     ref = ropewalk.run(main())
-    gc.collect()
+    with pytest.warns(RuntimeWarning, match=r"coroutine 'Queue.get' was never awaited"):
+        gc.collect()
     assert ref() is None
 
 

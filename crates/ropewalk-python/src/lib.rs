@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 mod _native {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use super::asyncio::{Loop, Queue, Stream, all_tasks, gather, halt, loop_types};
+    use super::asyncio::{Loop, Queue, Stream, StreamReader, all_tasks, drained, gather, halt, loop_types};
     #[pymodule_export]
     use super::event::{Event, EventWait};
     #[pymodule_export]

@@ -8,6 +8,7 @@ from ropewalk.asyncio.event_loop import EventLoop, Future, Task
 from ropewalk.asyncio.gathering import gather
 from ropewalk.asyncio.policy import EventLoopPolicy, install, new_event_loop, run, uninstall
 from ropewalk.asyncio.queues import LifoQueue, PriorityQueue, Queue, QueueShutDown
+from ropewalk.asyncio.streams import StreamReader, StreamWriter
 from ropewalk.asyncio.transports import SocketTransport
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Queue",
     "QueueShutDown",
     "SocketTransport",
+    "StreamReader",
+    "StreamWriter",
     "Task",
     "gather",
     "install",

@@ -9,6 +9,7 @@ from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from ropewalk import _native
+from ropewalk.asyncio.streams import StreamReader
 
 if TYPE_CHECKING:
 
@@ -64,7 +65,7 @@ class SocketTransport(_Transport):
             self.write(data)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._stream.set_protocol(protocol, isinstance(protocol, asyncio.BufferedProtocol))
+        self._stream.set_protocol(protocol, isinstance(protocol, asyncio.BufferedProtocol), _reader_of(protocol))
         super().set_protocol(protocol)
 
     def close(self) -> None:
@@ -121,3 +122,11 @@ class SocketTransport(_Transport):
         self._fatal_error(exc, "Fatal write error on socket transport")
         if self._empty_waiter is not None:
             self._empty_waiter.set_exception(exc)
+
+
+def _reader_of(protocol: Any) -> Any:
+    """A weak reference to the reader that `protocol.data_received` would feed and do nothing else; or None."""
+    receive = getattr(getattr(protocol, "data_received", None), "__func__", None)
+    if receive is asyncio.StreamReaderProtocol.data_received and type(protocol._stream_reader) is StreamReader:
+        return protocol._stream_reader_wr
+    return None

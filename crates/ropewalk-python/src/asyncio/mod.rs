@@ -1,6 +1,7 @@
 //! The event loop for Python, on the engine of `ropewalk::asyncio::engine`.
 
 mod awaitable;
+mod call;
 mod context;
 mod event_loop;
 mod future;
@@ -11,6 +12,7 @@ mod names;
 mod queue;
 mod raw;
 mod stream;
+mod stream_reader;
 mod task;
 
 use pyo3::prelude::*;
@@ -21,6 +23,7 @@ pub(crate) use event_loop::Loop;
 pub(crate) use gathering::gather;
 pub(crate) use queue::Queue;
 pub(crate) use stream::Stream;
+pub(crate) use stream_reader::{StreamReader, drained};
 
 static TYPES: PyOnceLock<(Py<PyType>, Py<PyType>)> = PyOnceLock::new();
 
@@ -30,6 +33,7 @@ static TYPES: PyOnceLock<(Py<PyType>, Py<PyType>)> = PyOnceLock::new();
 pub(crate) fn loop_types(py: Python<'_>) -> PyResult<(Py<PyType>, Py<PyType>)> {
     let (future, task) = TYPES.get_or_try_init(py, || {
         let future = future::build(py)?.unbind();
+        stream_reader::build(py)?;
         queue::build(py)?;
         PyResult::Ok((future, task::build(py)?.unbind()))
     })?;

@@ -11,13 +11,14 @@ use std::os::fd::{BorrowedFd, RawFd};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::event_loop::{Loop, os_error};
 use super::gil::Gil;
 use super::names::is_fatal;
+use super::stream_reader::StreamReader;
 
 /// More than this is sent at once, without waiting for the end of the turn.
 const SOON: usize = 64 * 1024;
@@ -31,6 +32,8 @@ struct Inner {
     protocol: Option<Py<PyAny>>,
     /// Whether the protocol brings its own buffer; the transport reads then.
     is_buffered: bool,
+    /// A weak reference to a stream reader that takes the data in the protocol's place.
+    reader: Option<Py<PyAny>>,
     /// Whether the transport wants to be asked before a write and told after a flush: it closes, or has sent its end.
     is_special: bool,
     /// Whether the loop will flush at the end of the turn.
@@ -42,6 +45,39 @@ struct Inner {
     sent: usize,
     /// Bytes not sent.
     size: usize,
+}
+
+impl Inner {
+    fn receiver<'py>(&self, py: Python<'py>) -> Option<Receiver<'py>> {
+        match &self.reader {
+            // SAFETY: `set_protocol` was given a weak reference; the object that it leads to is held at once.
+            Some(reader) => unsafe {
+                let object = ffi::PyWeakref_GetObject(reader.as_ptr());
+                let object = Bound::from_borrowed_ptr_or_opt(py, object)?;
+                Some(Receiver::Reader(object.cast_into().ok()))
+            },
+            None => Some(Receiver::Protocol(self.protocol.as_ref()?.bind(py).clone())),
+        }
+    }
+}
+
+/// Who takes what was read.
+enum Receiver<'py> {
+    Protocol(Bound<'py, PyAny>),
+    /// Nobody, if the reader is gone.
+    Reader(Option<Bound<'py, StreamReader>>),
+}
+
+impl Receiver<'_> {
+    fn receive(&self, data: Bound<'_, PyBytes>) -> PyResult<()> {
+        match self {
+            Self::Protocol(protocol) => protocol
+                .call_method1(intern!(data.py(), "data_received"), (data,))
+                .map(drop),
+            Self::Reader(Some(reader)) => reader.get().feed(data),
+            Self::Reader(None) => Ok(()),
+        }
+    }
 }
 
 /// What a flush came to.
@@ -174,6 +210,7 @@ impl Stream {
             transport: Some(transport),
             protocol: None,
             is_buffered: false,
+            reader: None,
             is_special: false,
             is_dirty: false,
             is_waiting: false,
@@ -252,7 +289,7 @@ impl Stream {
                 None => Ok(()),
             };
         }
-        let Some(protocol) = inner.protocol.as_ref().map(|protocol| protocol.bind(py).clone()) else {
+        let Some(receiver) = inner.receiver(py) else {
             return Ok(());
         };
         // SAFETY: as in `send`.
@@ -276,8 +313,8 @@ impl Stream {
                     .map(drop),
                 None => Ok(()),
             },
-            Ok(data) => match protocol.call_method1(intern!(py, "data_received"), (data,)) {
-                Ok(_) => Ok(()),
+            Ok(data) => match receiver.receive(data) {
+                Ok(()) => Ok(()),
                 Err(error) if is_fatal(error.value(py)) => Err(error),
                 Err(error) => stream.fail(py, error, "Fatal error: protocol.data_received() call failed."),
             },
@@ -295,11 +332,20 @@ impl Stream {
         self.flush(py)
     }
 
-    /// Read for another protocol from now on.
-    fn set_protocol(&self, py: Python<'_>, protocol: Py<PyAny>, is_buffered: bool) {
+    /// Read for another protocol from now on, or for the reader that it would pass everything on to.
+    fn set_protocol(
+        &self,
+        py: Python<'_>,
+        protocol: Py<PyAny>,
+        is_buffered: bool,
+        reader: Option<Py<PyAny>>,
+    ) {
         let mut inner = self.inner.get(py).borrow_mut();
-        let old = inner.protocol.replace(protocol);
         inner.is_buffered = is_buffered;
+        let old = (
+            inner.protocol.replace(protocol),
+            std::mem::replace(&mut inner.reader, reader),
+        );
         drop(inner);
         drop(old);
     }
@@ -324,7 +370,7 @@ impl Stream {
         let mut inner = self.inner.get(py).borrow_mut();
         inner.fd = -1;
         inner.is_special = true;
-        let old = inner.protocol.take();
+        let old = (inner.protocol.take(), inner.reader.take());
         drop(inner);
         drop(old);
     }
@@ -342,6 +388,7 @@ impl Stream {
             return Ok(());
         };
         visit.call(&inner.transport)?;
+        visit.call(&inner.reader)?;
         visit.call(&inner.protocol)
     }
 

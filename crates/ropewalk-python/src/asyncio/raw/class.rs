@@ -39,12 +39,10 @@ macro_rules! method {
 }
 pub(crate) use method;
 
-/// An attribute's entry in a type, read-only or to be set; bodies as for [`method!`].
+/// An attribute's entry in a type, read-only or to be set; types and bodies as for [`method!`].
 macro_rules! attribute {
-    ($type:ident, $name:literal, $get:expr) => {{
-        let mut entry = $crate::asyncio::raw::attribute!(@get $type, $name, $get);
-        entry.set = None;
-        entry
+    ($type:ident $(<$part:ident: $bound:ident>)?, $name:literal, $get:expr) => {{
+        $crate::asyncio::raw::attribute!(@get $type $(<$part: $bound>)?, $name, $get)
     }};
     ($type:ident, $name:literal, $get:expr, $set:expr) => {{
         unsafe extern "C" fn set(
@@ -68,8 +66,11 @@ macro_rules! attribute {
         entry.set = Some(set);
         entry
     }};
-    (@get $type:ident, $name:literal, $get:expr) => {{
-        unsafe extern "C" fn get(object: *mut ffi::PyObject, _: *mut std::ffi::c_void) -> *mut ffi::PyObject {
+    (@get $type:ident $(<$part:ident: $bound:ident>)?, $name:literal, $get:expr) => {{
+        unsafe extern "C" fn get $(<$part: $bound>)? (
+            object: *mut ffi::PyObject,
+            _: *mut std::ffi::c_void,
+        ) -> *mut ffi::PyObject {
             let body: for<'py> fn(&$type<'py>) -> PyResult<Bound<'py, PyAny>> = $get;
             // SAFETY: called by the interpreter on an instance of the type that holds the entry.
             unsafe {
@@ -81,7 +82,7 @@ macro_rules! attribute {
         }
         ffi::PyGetSetDef {
             name: concat!($name, "\0").as_ptr().cast(),
-            get: Some(get),
+            get: Some(get $(::<$part>)?),
             set: None,
             doc: std::ptr::null(),
             closure: std::ptr::null_mut(),
