@@ -28,10 +28,9 @@
 //!
 //! All of it happens on the loop's thread, in plain cells.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -39,29 +38,23 @@ use pin_project_lite::pin_project;
 use super::current;
 use super::error::Cancelled;
 
-/// The requests that one task has got.
+/// The requests that one task has got; what they say is kept elsewhere.
 #[derive(Default)]
 pub(super) struct Requests {
     count: Cell<u32>,
     pending: Cell<bool>,
-    message: RefCell<Option<Arc<str>>>,
 }
 
 impl Requests {
-    pub(super) fn add(&self, message: Option<Arc<str>>) {
+    pub(super) fn add(&self) {
         self.count.set(self.count.get().saturating_add(1));
         self.pending.set(true);
-        *self.message.borrow_mut() = message;
     }
 
-    /// Takes the request that is to be delivered.
+    /// Whether there is a request to be delivered, which the caller now does.
     #[inline]
-    pub(super) fn take(&self) -> Option<Cancelled> {
-        if !self.pending.get() {
-            return None;
-        }
-        self.pending.set(false);
-        Some(Cancelled::new(self.message.take()))
+    pub(super) fn take(&self) -> bool {
+        self.pending.replace(false)
     }
 
     pub(super) fn count(&self) -> u32 {

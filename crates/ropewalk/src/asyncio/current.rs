@@ -6,17 +6,16 @@
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::error::Cancelled;
 use super::event_loop::{EventLoop, Inner};
-use super::task::{AnyTask, Run};
+use super::task::{AnyTask, Header, LocalRef};
 
 struct Current {
     /// The loop's number; 0 if there is none.
     id: Cell<u64>,
     inner: Cell<*const Inner>,
-    task: Cell<Option<NonNull<dyn Run>>>,
+    task: Cell<Option<NonNull<Header>>>,
 }
 
 thread_local! {
@@ -27,7 +26,7 @@ thread_local! {
 
 /// Makes a loop the one that runs in this thread, outside of any task, until dropped; then puts back what was.
 pub(super) struct LoopGuard<'a> {
-    before: (u64, *const Inner, Option<NonNull<dyn Run>>),
+    before: (u64, *const Inner, Option<NonNull<Header>>),
     _inner: &'a Rc<Inner>,
 }
 
@@ -51,8 +50,8 @@ impl Drop for LoopGuard<'_> {
 impl Current {
     fn replace(
         &self,
-        (id, inner, task): (u64, *const Inner, Option<NonNull<dyn Run>>),
-    ) -> (u64, *const Inner, Option<NonNull<dyn Run>>) {
+        (id, inner, task): (u64, *const Inner, Option<NonNull<Header>>),
+    ) -> (u64, *const Inner, Option<NonNull<Header>>) {
         (
             self.id.replace(id),
             self.inner.replace(inner),
@@ -62,18 +61,19 @@ impl Current {
 }
 
 /// Makes a task the one that runs in this thread, until dropped.
-pub(super) struct TaskGuard<'a>(#[expect(dead_code, reason = "keeps the task borrowed")] &'a Arc<dyn Run>);
+pub(super) struct TaskGuard(());
 
-impl<'a> TaskGuard<'a> {
+impl TaskGuard {
+    /// # Safety
+    /// The loop has a handle of the task until this is dropped.
     #[inline]
-    pub(super) fn enter(task: &'a Arc<dyn Run>) -> Self {
-        let pointer = NonNull::new(Arc::as_ptr(task).cast_mut());
-        CURRENT.with(|current| current.task.set(pointer));
-        Self(task)
+    pub(super) unsafe fn enter(task: NonNull<Header>) -> Self {
+        CURRENT.with(|current| current.task.set(Some(task)));
+        Self(())
     }
 }
 
-impl Drop for TaskGuard<'_> {
+impl Drop for TaskGuard {
     #[inline]
     fn drop(&mut self) {
         CURRENT.with(|current| current.task.set(None));
@@ -99,8 +99,8 @@ pub(super) fn with_loop<R>(f: impl FnOnce(&Inner) -> R) -> Option<R> {
 #[inline]
 pub(super) fn take_request() -> Option<Cancelled> {
     let task = CURRENT.try_with(|current| current.task.get()).ok()??;
-    // SAFETY: as in `with_loop`, of a `TaskGuard`.
-    unsafe { task.as_ref() }.header().local.requests.take()
+    // SAFETY: as in `with_loop`, by the contract of `TaskGuard::enter`.
+    unsafe { task.as_ref() }.take_request()
 }
 
 /// The loop that runs in this thread.
@@ -137,17 +137,13 @@ pub fn get_running_loop() -> super::Result<EventLoop> {
 /// The task that runs in this thread (Python: `asyncio.current_task`); none in a callback or outside a loop.
 pub fn current_task() -> Option<AnyTask> {
     let task = CURRENT.try_with(|current| current.task.get()).ok()??;
-    // SAFETY: the pointer is that of an `Arc` which a `TaskGuard` borrows, so the count is at least one.
-    Some(AnyTask::new(unsafe {
-        Arc::increment_strong_count(task.as_ptr());
-        Arc::from_raw(task.as_ptr())
-    }))
+    // SAFETY: by the contract of `TaskGuard::enter` the task has a handle, and this is its loop's thread.
+    Some(AnyTask::new(unsafe { LocalRef::of(task) }))
 }
 
 /// Whether `task` runs in this thread.
-pub(super) fn is_current(task: &Arc<dyn Run>) -> bool {
-    let current = CURRENT.try_with(|current| current.task.get()).ok().flatten();
-    current.is_some_and(|current| ptr::addr_eq(current.as_ptr(), Arc::as_ptr(task)))
+pub(super) fn is_current(task: &LocalRef) -> bool {
+    CURRENT.try_with(|current| current.task.get()) == Ok(Some(task.as_ptr()))
 }
 
 /// The tasks of the running loop that are not done (Python: `asyncio.all_tasks`); none outside a loop.

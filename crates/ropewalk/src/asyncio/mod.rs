@@ -16,6 +16,8 @@
 //! | tests | [`testing`] |
 //! | beneath | [`engine`], the loop without a language: the crate's own tasks and Python's handles both run on it |
 
+#[cfg(any(test, not(loom)))]
+mod counts;
 pub mod engine;
 
 #[cfg(not(loom))]

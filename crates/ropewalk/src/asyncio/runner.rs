@@ -4,7 +4,7 @@ use std::future::Future;
 
 use super::error::Result;
 use super::event_loop::{EventLoop, ExceptionContext, expect_loop};
-use super::task::{self, Task};
+use super::task::Task;
 
 /// Runs a coroutine on a loop of its own and returns its outcome (Python: `asyncio.run`).
 ///
@@ -52,7 +52,7 @@ where
 {
     expect_loop(|inner| {
         assert!(!inner.is_closed(), "the event loop is closed");
-        Task::new(inner.add_task(|index| task::new(inner, index, future)))
+        inner.create_task(future)
     })
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,19 +14,21 @@ use crate::asyncio::error::{Error, Result};
 use crate::asyncio::handle::{Call, Scheduled};
 use crate::asyncio::signal::Signals;
 use crate::asyncio::source::{Callbacks, Repeated, Source};
-use crate::asyncio::task::{AnyTask, Run};
+use crate::asyncio::task::{self, AnyTask, Due, LocalRef, Memory, SharedRef, Task};
 use crate::asyncio::testing::Shuffle;
-use crate::futures::{Executor, Future, ThreadPoolExecutor};
+use crate::futures::{self, Executor, ThreadPoolExecutor};
 
 /// What the engine runs.
 pub(in crate::asyncio) enum Entry {
-    Task(Arc<dyn Run>),
+    Task(Due),
     Call(Rc<Scheduled>),
+    /// A wake-up that came late; an entry, so that it is dropped where the engine is not borrowed.
+    Stale(#[expect(dead_code, reason = "only dropped")] SharedRef),
 }
 
 /// What other threads send.
 pub(in crate::asyncio) enum Mail {
-    Wake(Arc<dyn Run>),
+    Wake(SharedRef),
     Call(Box<dyn FnOnce() + Send>),
 }
 
@@ -40,17 +41,14 @@ impl Host for Tasks {
 
     fn receive(mail: Mail) -> Entry {
         match mail {
-            Mail::Wake(task) => {
-                task.header().received();
-                Entry::Task(task)
-            }
+            Mail::Wake(task) => task.received(),
             Mail::Call(call) => Entry::Call(Scheduled::new(Call::Function(call))),
         }
     }
 
     fn is_cancelled(entry: &Entry) -> bool {
         match entry {
-            Entry::Task(_) => false,
+            Entry::Task(_) | Entry::Stale(_) => false,
             Entry::Call(call) => call.is_cancelled(),
         }
     }
@@ -66,6 +64,7 @@ pub(in crate::asyncio) struct Inner {
     /// None once the loop is closed. Never borrowed while user code runs.
     engine: RefCell<Option<Engine>>,
     tasks: RefCell<Slots>,
+    pub(in crate::asyncio) memory: Memory,
     task_number: Cell<u64>,
     pub(super) running: Cell<bool>,
     pub(super) stopping: Cell<bool>,
@@ -81,8 +80,8 @@ pub(in crate::asyncio) struct Inner {
 /// The tasks that are not done.
 #[derive(Default)]
 struct Slots {
-    tasks: Vec<Option<Arc<dyn Run>>>,
-    free: Vec<usize>,
+    tasks: Vec<Option<LocalRef>>,
+    free: Vec<u32>,
 }
 
 impl Inner {
@@ -101,6 +100,7 @@ impl Inner {
             remote: engine.remote(),
             engine: RefCell::new(Some(engine)),
             tasks: RefCell::default(),
+            memory: Memory::default(),
             task_number: Cell::new(0),
             running: Cell::new(false),
             stopping: Cell::new(false),
@@ -154,17 +154,27 @@ impl Inner {
         self.engine(Engine::timer_cancelled);
     }
 
-    /// Makes a task with the place that it will have.
-    pub(in crate::asyncio) fn add_task(&self, make: impl FnOnce(usize) -> Arc<dyn Run>) -> Arc<dyn Run> {
+    /// Makes a task and schedules it.
+    #[inline]
+    pub(in crate::asyncio) fn create_task<T, F>(&self, future: F) -> Task<T>
+    where
+        T: 'static,
+        F: Future<Output = Result<T>> + 'static,
+    {
         let mut slots = self.tasks.borrow_mut();
-        let index = slots.free.pop().unwrap_or(slots.tasks.len());
-        let task = make(index);
-        if index == slots.tasks.len() {
-            slots.tasks.push(None);
+        let index = match slots.free.pop() {
+            Some(index) => index,
+            None => u32::try_from(slots.tasks.len()).expect("fewer tasks than would fill the memory"),
+        };
+        let task = task::new(self, index, future);
+        let handle = task.handle();
+        if let Some(due) = handle.due() {
+            self.push(Entry::Task(due));
         }
-        slots.tasks[index] = Some(task.clone());
-        drop(slots);
-        self.push(Entry::Task(task.clone()));
+        match slots.tasks.get_mut(index as usize) {
+            Some(slot) => *slot = Some(handle),
+            None => slots.tasks.push(Some(handle)),
+        }
         task
     }
 
@@ -175,9 +185,9 @@ impl Inner {
         number
     }
 
-    pub(in crate::asyncio) fn forget_task(&self, index: usize) -> Option<Arc<dyn Run>> {
+    pub(in crate::asyncio) fn forget_task(&self, index: u32) -> Option<LocalRef> {
         let mut slots = self.tasks.borrow_mut();
-        let task = slots.tasks.get_mut(index)?.take()?;
+        let task = slots.tasks.get_mut(index as usize)?.take()?;
         slots.free.push(index);
         Some(task)
     }
@@ -188,7 +198,7 @@ impl Inner {
     }
 
     /// Has a call made by the loop's pool.
-    pub(in crate::asyncio) fn submit<T, F>(&self, call: F) -> Result<Future<T>>
+    pub(in crate::asyncio) fn submit<T, F>(&self, call: F) -> Result<futures::Future<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -302,7 +312,8 @@ impl Inner {
     #[inline]
     fn run(self: &Rc<Self>, entry: Entry) {
         match entry {
-            Entry::Task(task) => task.run(),
+            Entry::Task(due) => due.run(),
+            Entry::Stale(_) => {}
             Entry::Call(call) => match call.take() {
                 Some(Call::Wake(waker)) => waker.wake(),
                 Some(Call::Function(function)) => {
@@ -322,8 +333,8 @@ impl Inner {
     /// As `run`, and reports what holds the loop up.
     fn run_timed(self: &Rc<Self>, entry: Entry) {
         let task = match &entry {
-            Entry::Task(task) => Some(AnyTask::new(task.clone())),
-            Entry::Call(_) => None,
+            Entry::Task(due) => Some(due.task()),
+            Entry::Call(_) | Entry::Stale(_) => None,
         };
         let begun = Instant::now();
         self.run(entry);
@@ -340,7 +351,7 @@ impl Inner {
     pub(super) fn close(&self) {
         // Futures first: their destructors may still cancel timers and wake tasks.
         let tasks: Vec<_> = self.all_tasks();
-        tasks.into_iter().for_each(AnyTask::drop_future);
+        tasks.iter().for_each(AnyTask::drop_future);
         // Waits for the calls that have begun; whose futures are gone, the others are cancelled.
         if let Some(executor) = self.executor.take() {
             executor.shutdown(true, true);

@@ -236,6 +236,87 @@ fn a_waker_may_outlive_the_loop_and_drops_nothing_of_the_task() {
 }
 
 #[test]
+fn wakers_may_be_cloned_and_dropped_in_any_thread_while_tasks_end() {
+    let log = Log::default();
+    let [mut waking, mut ended] = [0, 0];
+    for number in 0..if cfg!(miri) { 5 } else { 300 } {
+        let (sender, receiver) = std::sync::mpsc::channel::<std::task::Waker>();
+        let threads = std::array::from_fn::<_, 3, _>(|_| sender.clone()).map(|sender| {
+            let (give, wakers) = std::sync::mpsc::channel::<std::task::Waker>();
+            let thread = std::thread::spawn(move || {
+                for waker in wakers {
+                    let clone = waker.clone();
+                    drop(waker);
+                    clone.wake_by_ref();
+                    let _ = sender.send(clone); // dropped there, or here when nobody listens any more
+                }
+            });
+            (give, thread)
+        });
+        drop(sender);
+        let (gives, threads): (Vec<_>, Vec<_>) = threads.into_iter().unzip();
+        let witness = Witness::new(&log);
+        asyncio::run(async move {
+            let task = asyncio::create_task(async move {
+                let witness = witness;
+                let mut polls = 0;
+                std::future::poll_fn(|cx| {
+                    for give in &gives {
+                        give.send(cx.waker().clone()).unwrap();
+                    }
+                    polls += 1;
+                    if polls > number % 4 {
+                        std::task::Poll::Ready(())
+                    } else {
+                        std::task::Poll::Pending
+                    }
+                })
+                .await;
+                Ok(witness)
+            });
+            drop(task.await?);
+            Ok(())
+        })
+        .unwrap();
+        // Some come back here, where their loop was, others end there.
+        waking += receiver.iter().take(number).count();
+        drop(receiver);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        ended += 1;
+        assert_eq!(log.0.borrow().len(), ended, "the outcome was dropped here");
+    }
+    assert!(waking > 0);
+}
+
+#[test]
+fn a_task_that_wakes_itself_in_its_last_turn_ends_once() {
+    run(async {
+        let log = Log::default();
+        let witness = Witness::new(&log);
+        let kept = Rc::new(RefCell::new(None));
+        let waker = kept.clone();
+        let task = asyncio::create_task(async move {
+            let _witness = witness;
+            std::future::poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                *waker.borrow_mut() = Some(cx.waker().clone());
+                std::task::Poll::Ready(Ok(()))
+            })
+            .await
+        });
+        turns(1).await?;
+        log.is(["dropped"]);
+        let any = (*task).clone();
+        task.await?;
+        turns(2).await?;
+        drop(any);
+        kept.take().unwrap().wake(); // the last reference: of what is over, to nothing
+        turns(1).await
+    })
+    .unwrap();
+}
+
+#[test]
 fn an_outcome_that_nobody_takes_is_dropped_in_the_loops_thread() {
     let log = Log::default();
     let (sender, receiver) = std::sync::mpsc::channel();
