@@ -69,7 +69,7 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         let who: Rc<dyn Watch> = self.completions.clone();
-        for task in self.tasks.iter().filter(|task| !task.done()) {
+        for task in &self.tasks {
             task.unwatch(&who);
         }
     }

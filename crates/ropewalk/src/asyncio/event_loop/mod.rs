@@ -20,7 +20,7 @@ use super::engine::Clock;
 use super::error::{Error, Result};
 use super::handle::{Call, Handle, TimerHandle};
 use super::source::Callbacks;
-use super::task::{self, AnyTask, Task};
+use super::task::{AnyTask, Task, Watch};
 use crate::futures;
 
 /// What an exception handler is told.
@@ -92,9 +92,11 @@ impl EventLoop {
     {
         self.check_runnable()?;
         let mut task = self.create_task(future);
-        let stop = self.clone();
-        task.add_done_callback(move |_| stop.stop());
-        self.run_forever()?;
+        let stop: Rc<dyn Watch> = Rc::new(Stop);
+        task.watch(stop.clone(), 0);
+        let outcome = self.run_forever();
+        task.unwatch(&stop); // one that is not done must not end a later run
+        outcome?;
         if !task.done() {
             return Err(Error::misuse(
                 "the event loop stopped before the future completed",
@@ -213,7 +215,7 @@ impl EventLoop {
         F: Future<Output = Result<T>> + 'static,
     {
         self.expect_open();
-        Task::new(self.0.add_task(|index| task::new(&self.0, index, future)))
+        self.0.create_task(future)
     }
 
     fn expect_open(&self) {
@@ -343,6 +345,18 @@ impl Drop for EventLoop {
         if Rc::strong_count(&self.0) == 1 && !self.is_closed() {
             let _ = self.close();
         }
+    }
+}
+
+/// Ends the run of the loop in the turn after the end of a task.
+struct Stop;
+
+impl Watch for Stop {
+    fn done(&self, _: usize) {
+        let stop = || {
+            current::with_loop(|inner| inner.stopping.set(true));
+        };
+        current::with_loop(|inner| inner.call_soon(Call::Function(Box::new(stop))));
     }
 }
 

@@ -168,6 +168,28 @@ fn a_loop_that_is_stopped_says_that_the_future_is_not_done() {
 }
 
 #[test]
+fn a_future_that_a_stopped_run_left_behind_ends_no_later_run_and_goes_with_the_loop() {
+    let event_loop = virtual_loop();
+    let log = Log::default();
+    let [ends, stays] = std::array::from_fn(|_| Witness::new(&log));
+    for (delay, witness) in [(2, ends), (9, stays)] {
+        event_loop.stop();
+        let left = event_loop.run_until_complete(async move {
+            let _witness = witness;
+            Ok(asyncio::sleep(seconds(delay)).await?)
+        });
+        assert!(left.unwrap_err().is_misuse());
+    }
+    event_loop
+        .run_until_complete(async { Ok(asyncio::sleep(seconds(3)).await?) })
+        .unwrap();
+    assert_eq!(event_loop.time(), seconds(3));
+    log.is(["dropped"]);
+    drop(event_loop);
+    log.is(["dropped", "dropped"]);
+}
+
+#[test]
 fn debug_mode_tells_of_slow_callbacks() {
     let event_loop = virtual_loop();
     let log = Log::default();
