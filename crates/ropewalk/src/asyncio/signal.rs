@@ -98,7 +98,8 @@ impl Handled {
         unsafe {
             let action = action.assume_init_mut();
             action.sa_sigaction = ring as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            action.sa_flags = libc::SA_RESTART;
+            // On the thread's signal stack where it has one: the stack of a coroutine may be too small.
+            action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
             libc::sigemptyset(&raw mut action.sa_mask);
             if libc::sigaction(signal, action, before.as_mut_ptr()) != 0 {
                 return Err(io::Error::last_os_error());

@@ -163,6 +163,10 @@ impl<S: AsFd + fmt::Debug> fmt::Debug for Stream<S> {
     }
 }
 
+/// How many connections may wait to be taken; the standard library's 128 make thousands of clients that come at once wait for seconds.
+/// The system may have a lower bound.
+pub(super) const BACKLOG: i32 = 4096;
+
 /// A socket that takes connections: [`TcpListener`](super::TcpListener) or [`UnixListener`](super::UnixListener).
 pub struct Listener<L: AsFd>(pub(super) Io<L>);
 

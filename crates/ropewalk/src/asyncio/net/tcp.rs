@@ -3,7 +3,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
 
-use super::stream::{Listener, Socket, Stream};
+use super::stream::{BACKLOG, Listener, Socket, Stream};
 use crate::asyncio::source::{Io, Way};
 
 /// A TCP connection.
@@ -112,7 +112,9 @@ impl TcpListener {
     /// # Errors
     /// The system's (`AddrInUse`).
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        Self::from_std(std::net::TcpListener::bind(address)?)
+        let listener = std::net::TcpListener::bind(address)?;
+        rustix::net::listen(&listener, BACKLOG)?;
+        Self::from_std(listener)
     }
 
     /// Has an open socket used by the running loop.

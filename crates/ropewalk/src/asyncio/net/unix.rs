@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::stream::{Listener, Socket, Stream};
+use super::stream::{BACKLOG, Listener, Socket, Stream};
 use crate::asyncio::source::{Io, Way};
 
 /// A connection by a Unix socket.
@@ -88,6 +88,7 @@ impl UnixListener {
     /// The system's (`AddrInUse`).
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let listener = std::os::unix::net::UnixListener::bind(path)?;
+        rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         Ok(Listener(Io::new(listener)?))
     }
