@@ -93,6 +93,7 @@ pub struct Error(Kind);
 pub(super) enum Kind {
     Cancelled(Cancelled),
     TimedOut,
+    KeyboardInterrupt,
     Panicked(Arc<Panic>),
     Group(Arc<[Error]>),
     Invalid(&'static str),
@@ -143,6 +144,11 @@ impl Error {
                 .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut),
             _ => false,
         }
+    }
+
+    /// Ctrl-C was pressed while [`run`](super::run) ran (Python: `KeyboardInterrupt`).
+    pub fn is_keyboard_interrupt(&self) -> bool {
+        matches!(self.0, Kind::KeyboardInterrupt)
     }
 
     /// The task panicked.
@@ -213,6 +219,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
 
 impl Error {
     pub(super) const TIMED_OUT: Self = Self(Kind::TimedOut);
+    pub(super) const KEYBOARD_INTERRUPT: Self = Self(Kind::KeyboardInterrupt);
 
     pub(super) const fn misuse(why: &'static str) -> Self {
         Self(Kind::Invalid(why))
@@ -224,6 +231,7 @@ impl fmt::Display for Error {
         match &self.0 {
             Kind::Cancelled(cancelled) => cancelled.fmt(f),
             Kind::TimedOut => f.write_str("timed out"),
+            Kind::KeyboardInterrupt => f.write_str("interrupted by Ctrl-C"),
             Kind::Panicked(panic) => match &panic.message {
                 Some(message) => write!(f, "the task panicked: {message}"),
                 None => f.write_str("the task panicked"),

@@ -6,7 +6,7 @@
 //! | | |
 //! |---|---|
 //! | run | [`run`], [`Runner`], [`EventLoop`], [`Remote`], [`get_running_loop`] |
-//! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`Future`], [`current_task`], [`all_tasks`] |
+//! | tasks | [`create_task`], [`ensure_future`], [`Task`], [`AnyTask`], [`Future`], [`current_task`], [`all_tasks`] |
 //! | failures | [`Result`], [`Error`], [`Cancelled`], [`cancellable`] |
 //! | together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`] |
 //! | time | [`sleep`], [`timeout`], [`timeout_at`], [`wait_for`]; [`shield`] |
@@ -42,6 +42,8 @@ mod future;
 mod gather;
 #[cfg(not(loom))]
 mod handle;
+#[cfg(not(loom))]
+mod interrupt;
 #[cfg(not(loom))]
 mod lock;
 #[cfg(not(loom))]
@@ -93,7 +95,7 @@ pub use self::{
     queue::{
         AnyQueue, GetNowaitError, LifoQueue, Order, PriorityQueue, PutNowaitError, Queue, QueueShutDown,
     },
-    runner::{Runner, create_task, run},
+    runner::{Runner, create_task, ensure_future, run},
     semaphore::{BoundedSemaphore, Permit, Semaphore},
     shield::shield,
     sleep::{Sleep, sleep},

@@ -1,17 +1,25 @@
 //! [`run`] and [`Runner`].
 
+use std::any::Any;
 use std::future::Future;
 
 use super::error::Result;
 use super::event_loop::{EventLoop, ExceptionContext, expect_loop};
+use super::interrupt::Interrupt;
 use super::task::Task;
 
 /// Runs a coroutine on a loop of its own and returns its outcome (Python: `asyncio.run`).
 ///
 /// The tasks that are not done at the end are cancelled, and have the time that their clean-up takes.
 ///
+/// Ctrl-C, in the process's main thread, cancels the coroutine, so that it can clean up as well; pressed again, it ends the
+/// process at once. Where SIGINT is handled or ignored when this is called, by whomever, that stays so, and a handler that
+/// [`add_signal_handler`](super::EventLoop::add_signal_handler) adds meanwhile comes instead. The rules are those of
+/// Python 3.11 and later.
+///
 /// # Errors
-/// Of the coroutine. One that [`is_misuse`](super::Error::is_misuse) inside a loop.
+/// Of the coroutine. One that [`is_keyboard_interrupt`](super::Error::is_keyboard_interrupt) if Ctrl-C cancelled it, or came too late for that.
+/// One that [`is_misuse`](super::Error::is_misuse) inside a loop.
 ///
 /// # Panics
 /// If the coroutine does, after the other tasks have cleaned up.
@@ -54,6 +62,38 @@ where
         assert!(!inner.is_closed(), "the event loop is closed");
         inner.create_task(future)
     })
+}
+
+/// Makes a task of a coroutine, and gives one that is a task already back as it is (Python: `asyncio.ensure_future`): for
+/// functions that take either.
+///
+/// # Panics
+/// As [`create_task`], of what is no task.
+///
+/// ```
+/// use ropewalk::asyncio::{self, ensure_future};
+///
+/// asyncio::run(async {
+///     let task = asyncio::create_task(async { Ok(1) });
+///     let same = (*task).clone();
+///     assert!(ensure_future(task).is(&same));
+///     assert_eq!(ensure_future(async { Ok(2) }).await?, 2);
+///     Ok(())
+/// })
+/// # .unwrap();
+/// ```
+pub fn ensure_future<T, F>(future: F) -> Task<T>
+where
+    T: 'static,
+    F: Future<Output = Result<T>> + 'static,
+{
+    // No trait says "a task or another future" without overlap; the types do, and this is decided when they are compiled.
+    let mut future = Some(future);
+    match (&mut future as &mut dyn Any).downcast_mut::<Option<Task<T>>>() {
+        Some(task) => task.take(),
+        None => future.take().map(create_task),
+    }
+    .expect("was put there above")
 }
 
 /// Runs several coroutines one after the other on one loop (Python 3.11: `asyncio.Runner`).
@@ -101,7 +141,15 @@ impl Runner {
         T: 'static,
         F: Future<Output = Result<T>> + 'static,
     {
-        self.0.run_until_complete(main)
+        self.0.check_runnable()?;
+        let task = self.0.create_task(main);
+        match Interrupt::new(&self.0, &task)? {
+            None => self.0.run_task(task),
+            Some(interrupt) => {
+                let outcome = self.0.run_task(task);
+                interrupt.end(outcome)
+            }
+        }
     }
 
     /// Cancels the tasks that are left and runs until they are done; their failures go to the exception handler.

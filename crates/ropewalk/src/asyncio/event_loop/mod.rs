@@ -91,7 +91,10 @@ impl EventLoop {
         F: Future<Output = Result<T>> + 'static,
     {
         self.check_runnable()?;
-        let mut task = self.create_task(future);
+        self.run_task(self.create_task(future))
+    }
+
+    pub(super) fn run_task<T>(&self, mut task: Task<T>) -> Result<T> {
         let stop: Rc<dyn Watch> = Rc::new(Stop);
         task.watch(stop.clone(), 0);
         let outcome = self.run_forever();
@@ -125,7 +128,7 @@ impl EventLoop {
         }
     }
 
-    fn check_runnable(&self) -> Result<()> {
+    pub(super) fn check_runnable(&self) -> Result<()> {
         let why = if self.is_closed() {
             "the event loop is closed: make a new one"
         } else if self.is_running() {

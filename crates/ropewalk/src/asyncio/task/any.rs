@@ -11,7 +11,7 @@ use crate::asyncio::error::{Cancelled, Error};
 use crate::asyncio::event_loop::{ExceptionContext, expect_loop};
 use crate::asyncio::handle::Call;
 
-/// A task whatever its outcome is: what [`current_task`](super::current_task) and [`all_tasks`](super::all_tasks) give.
+/// A task whatever its outcome is: what [`current_task`](crate::asyncio::current_task) and [`all_tasks`](crate::asyncio::all_tasks) give.
 ///
 /// Clones are the same task. They belong to the loop's thread.
 ///
