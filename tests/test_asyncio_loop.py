@@ -244,6 +244,50 @@ def test_cycles_through_tasks_futures_and_handles_are_collected() -> None:
     assert [ref() for ref in refs] == [None, None, None]
 
 
+@pytest.mark.parametrize("link", ["future.set_result(last)", "last and future.add_done_callback(last.set_result)"])
+def test_a_million_futures_that_hold_each_other_are_freed(link: str) -> None:
+    code = f"""
+import gc
+from ropewalk.asyncio import EventLoop
+
+gc.disable()
+loop, last = EventLoop(), None
+for _ in range(1_000_000):
+    future = loop.create_future()
+    {link}
+    last = future
+del future
+del last
+loop.close()
+print("freed")
+"""
+    result = run_python(code)
+    assert (result.stdout, result.stderr) == ("freed\n", "")
+
+
+def test_tasks_that_return_each_other_are_freed() -> None:
+    code = """
+import asyncio, gc, ropewalk
+
+async def give(last):
+    return last
+
+async def main():
+    asyncio.get_running_loop().set_debug(False)
+    last = None
+    for _ in range(100_000):
+        task = asyncio.create_task(give(last))
+        await task
+        last = task
+
+gc.disable()
+ropewalk.run(main())
+print("freed")
+"""
+    result = run_python(code)
+    assert (result.stdout, result.stderr) == ("freed\n", "")
+
+
 def test_ten_thousand_tasks_leave_no_object_behind(loop: EventLoop) -> None:
     async def work(n: int) -> int:
         await asyncio.sleep(0)

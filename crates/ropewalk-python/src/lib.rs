@@ -24,4 +24,10 @@ mod _native {
     use super::futures::{NotifierThread, ProcessPoolExecutor, SharedBuffer, copy_bytes, work};
     #[pymodule_export]
     use super::gil::GilSampler;
+
+    #[cfg(target_os = "linux")]
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        super::asyncio::add_methods(module.py())
+    }
 }

@@ -6,6 +6,7 @@ import asyncio
 import asyncio.tasks
 import atexit
 import contextlib
+import gc
 import selectors
 import signal
 import socket
@@ -63,6 +64,7 @@ class EventLoop(_native.Loop, _Asyncio):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(_Selector(self))
+        _loops.add(self)
 
     def run_forever(self) -> None:
         self._check_closed()
@@ -162,6 +164,19 @@ class EventLoop(_native.Loop, _Asyncio):  # type: ignore[misc]
             # Nothing to look up: no thread is needed, and no one waits.
             return socket.getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
         return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+
+
+_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+
+
+def _before_collection(phase: str, info: dict[str, int]) -> None:
+    """Have a full collection see the pending handles that somebody keeps, which are not tracked before."""
+    if phase == "start" and info["generation"] == 2:
+        for loop in list(_loops):
+            loop._track_kept()
+
+
+gc.callbacks.append(_before_collection)
 
 
 # Loops that run in other threads than the main one.

@@ -137,7 +137,8 @@ pub(super) fn spec<T: Steps>(name: &'static CStr, doc: &'static CStr) -> Spec {
         name,
         doc,
         size: T::offset() + size_of::<T>(),
-        subclassable: false,
+        open: false,
+        weak_references: None,
         slots: vec![
             (ffi::Py_tp_iter, raw::tp_iter as *mut c_void),
             (ffi::Py_am_await, raw::tp_iter as *mut c_void),

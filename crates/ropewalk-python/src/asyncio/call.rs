@@ -73,6 +73,10 @@ pub(super) fn create<T: Operation>(py: Python<'_>, operation: T) -> PyResult<Bou
 
 // SAFETY: `Class::instance` writes it.
 unsafe impl<T: Operation> Part for Call<T> {
+    fn class() -> &'static Class {
+        T::class()
+    }
+
     fn traverse(&self, visit: Visit) -> c_int {
         let Ok(parts) = self.parts.try_borrow() else {
             return 0;

@@ -55,9 +55,7 @@ impl Gathering {
             }
             // SAFETY: the flag says that the loop is ours.
             let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
-            event_loop
-                .get()
-                .push(event_loop, Entry::Gather(this.clone().unbind()))?;
+            event_loop.get().push(event_loop, Entry::Gather(this.into()))?;
         }
         Ok(())
     }
@@ -214,7 +212,7 @@ pub(crate) fn gather<'py>(
     let gathering = Bound::new(py, gathering)?;
     for child in unique.values() {
         // SAFETY: children are futures of ours.
-        unsafe { Future::assume(&child) }.add_callback(Callback::Gather(gathering.clone().unbind()))?;
+        unsafe { Future::assume(&child) }.add_callback(Callback::Gather((&gathering).into()))?;
     }
     Ok(Some(outer))
 }

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
-pub(crate) use event_loop::Loop;
+pub(crate) use event_loop::{Loop, add_methods};
 pub(crate) use gathering::gather;
 pub(crate) use queue::Queue;
 pub(crate) use stream::Stream;
@@ -34,6 +34,7 @@ pub(crate) fn loop_types(py: Python<'_>) -> PyResult<(Py<PyType>, Py<PyType>)> {
     let (future, task) = TYPES.get_or_try_init(py, || {
         let future = future::build(py)?.unbind();
         stream_reader::build(py)?;
+        handle::build(py)?;
         queue::build(py)?;
         PyResult::Ok((future, task::build(py)?.unbind()))
     })?;

@@ -9,16 +9,20 @@ use pyo3::types::PyTuple;
 use ropewalk::asyncio::engine::{Event, Interest, Trigger};
 
 use super::{Entry, Loop, os_error};
-use crate::asyncio::handle::{Arguments, Handle};
+use crate::asyncio::handle::{Arguments, Handle, Pending};
 
 /// Who waits for a descriptor.
 #[derive(Default)]
 pub(crate) struct Source {
-    pub(super) reader: Option<Py<Handle>>,
-    pub(super) writer: Option<Py<Handle>>,
+    pub(super) reader: Option<Pending>,
+    pub(super) writer: Option<Pending>,
 }
 
 impl Source {
+    pub(super) fn handles(&self) -> impl Iterator<Item = &Pending> {
+        self.reader.iter().chain(&self.writer)
+    }
+
     pub(super) fn interest(&self) -> Interest {
         Interest {
             readable: self.reader.is_some(),
@@ -26,7 +30,7 @@ impl Source {
         }
     }
 
-    fn side(&mut self, side: Side) -> &mut Option<Py<Handle>> {
+    fn side(&mut self, side: Side) -> &mut Option<Pending> {
         match side {
             Side::Read => &mut self.reader,
             Side::Write => &mut self.writer,
@@ -68,16 +72,16 @@ impl Loop {
         callback: &Bound<'py, PyAny>,
         arguments: &Bound<'py, PyTuple>,
         side: Side,
-    ) -> PyResult<Bound<'py, Handle>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();
         this.get().check_closed(py)?;
         let fd = descriptor(fd)?;
-        let handle = Handle::create(this, callback, Arguments::from(arguments)?, None)?;
+        let handle = Handle::create(this, callback, Arguments::from_tuple(arguments), None, None)?;
         let mut guard = this.get().engine(py)?;
         let engine = &mut *guard;
         // SAFETY: the borrow ends with this function; a descriptor that is closed is the system's to refuse.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-        let new = handle.clone().unbind();
+        let new = handle.pending();
         let (result, old) = match engine.reactor.source_mut(fd) {
             Some(source) => {
                 let old = source.side(side).replace(new);
@@ -99,10 +103,10 @@ impl Loop {
         };
         drop(guard);
         if let Gone::Handle(old) = old {
-            old.bind(py).call_method0(intern!(py, "cancel"))?;
+            old.handle(py).cancel()?;
         }
         result.map_err(|error| os_error(&error))?;
-        Ok(handle)
+        Ok(handle.into_any())
     }
 
     pub(super) fn remove(this: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
@@ -130,7 +134,7 @@ impl Loop {
         drop(emptied);
         match old {
             Some(handle) => {
-                handle.bind(py).call_method0(intern!(py, "cancel"))?;
+                handle.handle(py).cancel()?;
                 Ok(true)
             }
             None => Ok(false),
@@ -141,7 +145,7 @@ impl Loop {
 /// What a registration replaced, to be dropped outside the borrow.
 enum Gone {
     Nothing,
-    Handle(Py<Handle>),
+    Handle(Pending),
     #[expect(dead_code, reason = "kept to be dropped later")]
     Source(Source),
 }

@@ -3,6 +3,7 @@
 //! The other half, what runs once for a connection or a run, is `asyncio`'s own Python, of which
 //! `ropewalk.asyncio.EventLoop` is a subclass.
 
+mod calls;
 mod descriptors;
 mod streams;
 mod turn;
@@ -10,33 +11,33 @@ mod turn;
 use std::cell::{Cell, RefCell, RefMut};
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, intern};
-use ropewalk::asyncio::engine::{Clock, Engine, Host, Nanos};
+use pyo3::{PyTraverseError, PyVisit};
+use ropewalk::asyncio::engine::{Clock, Engine, Host};
 
-use super::future::Future;
 use super::gathering::Gathering;
 use super::gil::Gil;
-use super::handle::{Arguments, Handle, TimerHandle};
+use super::handle::Pending;
 use super::names::Names;
+use super::raw::Ref;
 use super::stream::Stream;
 use super::task::Task;
+pub(crate) use calls::{add_methods, call_soon, call_soon_foreign};
 use descriptors::{Side, Source};
 
 /// What is ready, or will be at a time.
 pub(super) enum Entry {
-    Handle(Py<Handle>),
-    Timer(Py<TimerHandle>),
+    Handle(Pending),
     /// A handle that `asyncio` made itself, for a signal.
-    Foreign(Py<PyAny>),
+    Foreign(Ref),
     /// A task of ours that makes its next step.
-    Step(Py<PyAny>),
+    Step(Ref),
     /// A task of ours whose awaited future is done.
-    Wakeup(Py<PyAny>),
+    Wakeup(Ref),
     /// A gathering whose last child, or first that failed, is done.
-    Gather(Py<Gathering>),
+    Gather(Ref<Gathering>),
 }
 
 /// What the engine runs for Python.
@@ -52,13 +53,7 @@ impl Host for Python_ {
     }
 
     fn is_cancelled(entry: &Entry) -> bool {
-        // SAFETY: the engine is borrowed, for which the GIL is needed.
-        let py = unsafe { Python::assume_attached() };
-        match entry {
-            Entry::Handle(handle) => handle.get().is_cancelled(py),
-            Entry::Timer(handle) => handle.bind(py).as_super().get().is_cancelled(py),
-            _ => false,
-        }
+        matches!(entry, Entry::Handle(handle) if handle.is_cancelled())
     }
 }
 
@@ -144,22 +139,8 @@ impl Loop {
     }
 
     pub(super) fn timer_cancelled(&self, py: Python<'_>) {
-        if let Ok(mut engine) = self.engine(py) {
-            engine.timer_cancelled();
-        }
-    }
-
-    fn at<'py>(
-        this: &Bound<'py, Self>,
-        when: f64,
-        callback: &Bound<'py, PyAny>,
-        arguments: &Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        let handle = TimerHandle::create(this, when, callback, arguments, context)?;
-        let entry = Entry::Timer(handle.clone().unbind());
-        this.get().engine(this.py())?.push_at(nanos(when), entry);
-        Ok(handle)
+        let gone = self.engine(py).map(|mut engine| engine.timer_cancelled());
+        drop(gone); // outside the borrow
     }
 
     fn empty(&self, py: Python<'_>) {
@@ -197,80 +178,6 @@ impl Loop {
         })
     }
 
-    /// Arrange for a callback to be called at the next turn, after those already waiting.
-    #[pyo3(signature = (callback, *args, context=None))]
-    fn call_soon<'py>(
-        this: &Bound<'py, Self>,
-        callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        let event_loop = this.get();
-        event_loop.check(this)?;
-        event_loop.check_callback(this, callback, "call_soon")?;
-        let handle = Handle::create(this, callback, Arguments::from(args)?, context)?;
-        event_loop
-            .engine(this.py())?
-            .push(Entry::Handle(handle.clone().unbind()));
-        Ok(handle)
-    }
-
-    /// The same from any thread: wakes the loop if it sleeps.
-    #[pyo3(signature = (callback, *args, context=None))]
-    fn call_soon_threadsafe<'py>(
-        this: &Bound<'py, Self>,
-        callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        let event_loop = this.get();
-        event_loop.check_closed(this.py())?;
-        event_loop.check_callback(this, callback, "call_soon_threadsafe")?;
-        let handle = Handle::create(this, callback, Arguments::from(args)?, context)?;
-        event_loop
-            .engine(this.py())?
-            .push(Entry::Handle(handle.clone().unbind()));
-        event_loop.ring(this.py());
-        Ok(handle)
-    }
-
-    /// Arrange for a callback to be called after `delay` seconds.
-    #[pyo3(signature = (delay, callback, *args, context=None))]
-    fn call_later<'py>(
-        this: &Bound<'py, Self>,
-        delay: Bound<'py, PyAny>,
-        callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        if delay.is_none() {
-            return Err(PyTypeError::new_err("delay must not be None"));
-        }
-        let event_loop = this.get();
-        event_loop.check(this)?;
-        event_loop.check_callback(this, callback, "call_later")?;
-        let when = event_loop.time(this.py()) + delay.extract::<f64>()?;
-        Self::at(this, when, callback, args, context)
-    }
-
-    /// Arrange for a callback to be called at a time of the loop's clock.
-    #[pyo3(signature = (when, callback, *args, context=None))]
-    fn call_at<'py>(
-        this: &Bound<'py, Self>,
-        when: Bound<'py, PyAny>,
-        callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        if when.is_none() {
-            return Err(PyTypeError::new_err("when cannot be None"));
-        }
-        let event_loop = this.get();
-        event_loop.check(this)?;
-        event_loop.check_callback(this, callback, "call_at")?;
-        Self::at(this, when.extract()?, callback, args, context)
-    }
-
     /// The loop's clock, in seconds: `time.monotonic()`.
     fn time(&self, py: Python<'_>) -> f64 {
         let now = match self.engine(py) {
@@ -295,11 +202,6 @@ impl Loop {
         self.debug(py)
     }
 
-    /// A future bound to this loop.
-    fn create_future<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Future::create(this)
-    }
-
     /// A task of this loop, made by the task factory if there is one.
     #[pyo3(signature = (coro, *, name=None, context=None, **kwargs))]
     fn create_task<'py>(
@@ -319,7 +221,7 @@ impl Loop {
             .map(|factory| factory.bind(py).clone());
         if factory.is_none() && kwargs.is_none() {
             this.get().check_closed(py)?;
-            return Task::create(this, coro, name, context);
+            return Task::create(this, &coro, name.as_ref(), context.as_ref());
         }
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
         for (key, value) in [("name", name), ("context", context)] {
@@ -351,7 +253,7 @@ impl Loop {
 
     /// Append a handle made by asyncio.
     fn _add_callback(&self, py: Python<'_>, handle: Py<PyAny>) -> PyResult<()> {
-        self.engine(py)?.push(Entry::Foreign(handle));
+        self.engine(py)?.push(Entry::Foreign(handle.into()));
         Ok(())
     }
 
@@ -367,6 +269,19 @@ impl Loop {
         self.empty(py);
     }
 
+    /// Have the garbage collector track the pending handles that somebody keeps: `handle.rs` says why.
+    fn _track_kept(&self, py: Python<'_>) {
+        let Ok(engine) = self.engine(py) else { return };
+        for entry in engine.iter().chain(engine.timers.iter()) {
+            if let Entry::Handle(handle) = entry {
+                handle.track_if_kept();
+            }
+        }
+        for source in engine.reactor.iter() {
+            source.handles().for_each(Pending::track_if_kept);
+        }
+    }
+
     /// Wake the loop from any thread.
     fn _write_to_self(&self, py: Python<'_>) {
         self.ring(py);
@@ -378,7 +293,7 @@ impl Loop {
         fd: &Bound<'py, PyAny>,
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, Handle>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         Self::add(this, fd, callback, args, Side::Read)
     }
 
@@ -388,7 +303,7 @@ impl Loop {
         fd: &Bound<'py, PyAny>,
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, Handle>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         Self::add(this, fd, callback, args, Side::Write)
     }
 
@@ -501,15 +416,15 @@ impl Loop {
             .flat_map(|engine| engine.iter().chain(engine.timers.iter()))
         {
             match entry {
-                Entry::Handle(handle) => visit.call(handle)?,
-                Entry::Timer(handle) => visit.call(handle)?,
-                Entry::Gather(gathering) => visit.call(gathering)?,
-                Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => visit.call(task)?,
+                Entry::Handle(handle) => handle.traverse(&visit)?,
+                Entry::Gather(gathering) => visit.call(&**gathering)?,
+                Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => visit.call(&**task)?,
             }
         }
         for source in engine.iter().flat_map(|engine| engine.reactor.iter()) {
-            visit.call(&source.reader)?;
-            visit.call(&source.writer)?;
+            for handle in source.handles() {
+                handle.traverse(&visit)?;
+            }
         }
         visit.call(&*factory)?;
         visit.call(&*handle)?;
@@ -527,11 +442,6 @@ impl Loop {
     }
 }
 
-/// Seconds of the loop's clock as the engine counts them. What is not a number is now; infinity never comes.
-fn nanos(seconds: f64) -> Nanos {
-    (seconds * 1e9).ceil() as Nanos
-}
-
 pub(super) fn os_error(error: &std::io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(number) => PyOSError::new_err((number, strerror(number))),
@@ -543,47 +453,6 @@ fn strerror(number: i32) -> String {
     // Rust's text is the system's with the number behind it.
     let text = std::io::Error::from_raw_os_error(number).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// `loop.call_soon(callback, argument, context=context)`, on whatever loop.
-pub(super) fn call_soon<'py>(
-    event_loop: &Bound<'py, PyAny>,
-    native: bool,
-    callback: &Bound<'py, PyAny>,
-    argument: &Bound<'py, PyAny>,
-    context: &Bound<'py, PyAny>,
-) -> PyResult<()> {
-    if !native {
-        return call_soon_foreign(event_loop, callback, Some(argument), context);
-    }
-    // SAFETY: the flag says that the loop is ours.
-    let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
-    event_loop.get().check_closed(event_loop.py())?;
-    let handle = Handle::create(
-        event_loop,
-        callback,
-        Arguments::One(argument.clone().unbind()),
-        Some(context.clone()),
-    )?;
-    event_loop.get().push(event_loop, Entry::Handle(handle.unbind()))
-}
-
-/// The same on a loop that is not ours.
-pub(super) fn call_soon_foreign<'py>(
-    event_loop: &Bound<'py, PyAny>,
-    callback: &Bound<'py, PyAny>,
-    argument: Option<&Bound<'py, PyAny>>,
-    context: &Bound<'py, PyAny>,
-) -> PyResult<()> {
-    let py = event_loop.py();
-    let kwargs = PyDict::new(py);
-    kwargs.set_item(intern!(py, "context"), context)?;
-    let call_soon = event_loop.getattr(intern!(py, "call_soon"))?;
-    match argument {
-        Some(argument) => call_soon.call((callback, argument), Some(&kwargs))?,
-        None => call_soon.call((callback,), Some(&kwargs))?,
-    };
-    Ok(())
 }
 
 /// The loop given, or the current one as `asyncio` finds it.

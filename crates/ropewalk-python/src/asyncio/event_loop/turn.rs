@@ -7,7 +7,6 @@ use pyo3::types::PyDict;
 use super::{Entry, Loop};
 use crate::asyncio::context;
 use crate::asyncio::gathering::Gathering;
-use crate::asyncio::handle::Handle;
 use crate::asyncio::names::{Names, is_fatal};
 use crate::asyncio::task::Task;
 
@@ -80,24 +79,11 @@ impl Loop {
     fn run_entry(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
         let py = this.py();
         match entry {
-            Entry::Handle(handle) => {
+            Entry::Handle(pending) => {
                 self.hide(this)?;
-                let handle = handle.into_bound(py);
-                if handle.get().is_cancelled(py) {
-                    Ok(())
-                } else {
-                    Handle::run(&handle)
-                }
-            }
-            Entry::Timer(handle) => {
-                self.hide(this)?;
-                let handle = handle.into_bound(py).into_super();
-                handle.get().unscheduled(py);
-                if handle.get().is_cancelled(py) {
-                    Ok(())
-                } else {
-                    Handle::run(&handle)
-                }
+                let handle = pending.handle(py);
+                handle.unscheduled();
+                handle.run()
             }
             Entry::Foreign(handle) => {
                 self.hide(this)?;
@@ -151,8 +137,7 @@ impl Loop {
     fn run_slowly(&self, this: &Bound<'_, Self>, entry: Entry) -> PyResult<()> {
         let py = this.py();
         let subject = match &entry {
-            Entry::Handle(handle) => handle.clone_ref(py).into_any(),
-            Entry::Timer(handle) => handle.clone_ref(py).into_any(),
+            Entry::Handle(handle) => handle.object().clone_ref(py),
             Entry::Gather(gathering) => gathering.clone_ref(py).into_any(),
             Entry::Foreign(task) | Entry::Step(task) | Entry::Wakeup(task) => task.clone_ref(py),
         };

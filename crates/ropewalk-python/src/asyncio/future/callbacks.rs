@@ -7,16 +7,17 @@ use super::{Future, State};
 use crate::asyncio::context;
 use crate::asyncio::event_loop;
 use crate::asyncio::gathering::Gathering;
+use crate::asyncio::raw::Ref;
 use crate::asyncio::task::Task;
 
 /// Who is told when a future is done.
 pub(crate) enum Callback {
     /// A task of ours that awaits it: no handle, no call.
-    Wakeup(Py<PyAny>),
+    Wakeup(Ref),
     /// A gathering that counts it.
-    Gather(Py<Gathering>),
+    Gather(Ref<Gathering>),
     /// A callable and the context that it runs in.
-    Call(Py<PyAny>, Py<PyAny>),
+    Call(Ref, Ref),
 }
 
 /// Who is to be told, in order.
@@ -120,7 +121,7 @@ impl<'py> Future<'py> {
         if fields.state == State::Pending {
             fields
                 .callbacks
-                .push(Callback::Call(callable.unbind(), context.unbind()));
+                .push(Callback::Call(callable.into(), context.into()));
             return Ok(());
         }
         drop(fields);
@@ -167,9 +168,9 @@ impl<'py> Future<'py> {
         let fields = self.fields().borrow();
         let shown = fields.callbacks.iter().map(|callback| {
             let (callable, context, task) = match callback {
-                Callback::Call(callable, context) => (callable, context.clone_ref(py), None),
+                Callback::Call(callable, context) => (&**callable, context.clone_ref(py), None),
                 Callback::Gather(gathering) => (gathering.as_any(), py.None(), None),
-                Callback::Wakeup(task) => (task, py.None(), Some(task.bind(py).clone())),
+                Callback::Wakeup(task) => (&**task, py.None(), Some(task.bind(py).clone())),
             };
             Shown {
                 callable: callable.bind(py).clone(),

@@ -12,10 +12,10 @@ use pyo3::{IntoPyObjectExt, ffi};
 use super::{CLASS, Fields, Future, OFFSET, State, iter};
 use crate::asyncio::event_loop;
 use crate::asyncio::names::{Names, error};
-use crate::asyncio::raw::{self, Args, Part, Spec, Visit, attribute, bind_init, method};
+use crate::asyncio::raw::{self, Args, Part, Ref, Spec, Visit, attribute, bind_init, method};
 
 /// A field that may be missing, as Python sees it.
-fn optional<'py, T>(py: Python<'py>, field: &Option<Py<T>>) -> PyResult<Bound<'py, PyAny>> {
+fn optional<'py, T>(py: Python<'py>, field: &Option<Ref<T>>) -> PyResult<Bound<'py, PyAny>> {
     Ok(field.as_ref().map_or_else(
         || py.None().into_bound(py),
         |value| value.clone_ref(py).into_any().into_bound(py),
@@ -31,18 +31,14 @@ pub(crate) fn methods() -> Vec<ffi::PyMethodDef> {
     vec![
         method!(
             Future,
-            "result",
-            |this, args| {
-                args.bind([], 0, 0)?;
-                this.result()
-            },
+            "result"(),
+            |this| { this.result() },
             "Return the result, or raise the exception, or CancelledError, or InvalidStateError while pending."
         ),
         method!(
             Future,
-            "exception",
-            |this, args| {
-                args.bind([], 0, 0)?;
+            "exception"(),
+            |this| {
                 let py = this.py();
                 let mut fields = this.fields().borrow_mut();
                 match fields.state {
@@ -86,38 +82,26 @@ pub(crate) fn methods() -> Vec<ffi::PyMethodDef> {
         ),
         method!(
             Future,
-            "cancelled",
-            |this, args| {
-                args.bind([], 0, 0)?;
-                (this.state() == State::Cancelled).into_bound_py_any(this.py())
-            },
+            "cancelled"(),
+            |this| { (this.state() == State::Cancelled).into_bound_py_any(this.py()) },
             "Whether the future was cancelled."
         ),
         method!(
             Future,
-            "done",
-            |this, args| {
-                args.bind([], 0, 0)?;
-                (this.state() != State::Pending).into_bound_py_any(this.py())
-            },
+            "done"(),
+            |this| { (this.state() != State::Pending).into_bound_py_any(this.py()) },
             "Whether the future has a result or an exception, or was cancelled."
         ),
         method!(
             Future,
-            "get_loop",
-            |this, args| {
-                args.bind([], 0, 0)?;
-                Ok(this.event_loop()?.0)
-            },
+            "get_loop"(),
+            |this| { Ok(this.event_loop()?.0) },
             "The loop that the future is bound to."
         ),
         method!(
             Future,
-            "_make_cancelled_error",
-            |this, args| {
-                args.bind([], 0, 0)?;
-                Ok(this.make_cancelled_error()?.into_any())
-            },
+            "_make_cancelled_error"(),
+            |this| { Ok(this.make_cancelled_error()?.into_any()) },
             "The CancelledError that whoever waits will see."
         ),
     ]
@@ -186,11 +170,7 @@ pub(crate) fn attributes() -> Vec<ffi::PyGetSetDef> {
             "_source_traceback",
             |this| optional(this.py(), &this.fields().borrow().source_traceback),
             |this, value| {
-                let old = this
-                    .fields()
-                    .borrow_mut()
-                    .source_traceback
-                    .replace(value.unbind());
+                let old = this.fields().borrow_mut().source_traceback.replace(value.into());
                 drop(old);
                 Ok(())
             }
@@ -200,7 +180,7 @@ pub(crate) fn attributes() -> Vec<ffi::PyGetSetDef> {
             "_cancel_message",
             |this| optional(this.py(), &this.fields().borrow().cancel_message),
             |this, value| {
-                let old = this.fields().borrow_mut().cancel_message.replace(value.unbind());
+                let old = this.fields().borrow_mut().cancel_message.replace(value.into());
                 drop(old);
                 Ok(())
             }
@@ -213,23 +193,19 @@ fn own_methods() -> Vec<ffi::PyMethodDef> {
     all.extend([
         method!(
             Future,
-            "set_result",
-            |this, args| {
-                let [result] = args.bind(["result"], 1, 1)?;
-                let py = this.py();
-                this.set_result(result.unwrap_or_else(|| py.None().into_bound(py)))?;
-                Ok(py.None().into_bound(py))
+            "set_result"(_),
+            |this, result| {
+                this.set_result(result.clone())?;
+                Ok(this.py().None().into_bound(this.py()))
             },
             "Make the future done with a result; InvalidStateError if it is done already."
         ),
         method!(
             Future,
-            "set_exception",
-            |this, args| {
-                let [exception] = args.bind(["exception"], 1, 1)?;
-                let py = this.py();
-                this.set_exception(exception.unwrap_or_else(|| py.None().into_bound(py)))?;
-                Ok(py.None().into_bound(py))
+            "set_exception"(_),
+            |this, exception| {
+                this.set_exception(exception.clone())?;
+                Ok(this.py().None().into_bound(this.py()))
             },
             "Make the future done with an exception; InvalidStateError if it is done already."
         ),
@@ -275,7 +251,7 @@ unsafe extern "C" fn tp_init(
         raw::slot(-1, |py| {
             let this = Borrowed::from_ptr(py, object);
             let [event_loop] = bind_init(py, "Future", ["loop"], 0, 0, args, kwargs)?;
-            Future::assume(&this).init(event_loop::or_current(py, event_loop)?)?;
+            Future::assume(&this).init(&event_loop::or_current(py, event_loop)?)?;
             Ok(0)
         })
     }
@@ -363,16 +339,43 @@ fn report(this: &Future<'_>) -> PyResult<()> {
 }
 
 unsafe extern "C" fn tp_dealloc(object: *mut ffi::PyObject) {
+    unsafe fn end(object: *mut ffi::PyObject) {
+        // SAFETY: the end of `tp_dealloc`.
+        unsafe {
+            RefCell::<Fields>::drop_of(object);
+            CLASS.free(object);
+        }
+    }
     // SAFETY: the interpreter calls this once, when nothing refers to the object any more.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+        let silent = ffi::Py_TYPE(object) == CLASS.get() && !has_report(object);
+        dealloc(object, silent, end);
+    }
+}
+
+/// Whether there is an exception that nobody asked for.
+///
+/// # Safety
+/// The object is an instance of our types.
+pub(crate) unsafe fn has_report(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the caller's.
+    unsafe { RefCell::<Fields>::of(object).borrow().log_traceback }
+}
+
+/// Frees an object, after its finalizer has run unless that would be `silent`; `end` drops its parts.
+///
+/// # Safety
+/// Called from `tp_dealloc` on an instance of our types.
+pub(crate) unsafe fn dealloc(object: *mut ffi::PyObject, silent: bool, end: unsafe fn(*mut ffi::PyObject)) {
+    // SAFETY: the caller's.
+    unsafe {
+        if !silent && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
             return; // the finalizer gave it to somebody
         }
         ffi::PyObject_GC_UnTrack(object.cast());
         ffi::PyObject_ClearWeakRefs(object);
-        tp_clear(object);
-        RefCell::<Fields>::drop_of(object);
-        raw::free(object);
+        raw::clear_base(object);
+        raw::end_nested(object, end);
     }
 }
 
@@ -426,7 +429,8 @@ pub(crate) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
         name: c"ropewalk.asyncio.Future",
         doc: c"A result to come, on one event loop: asyncio.Future, made in Rust.",
         size: RefCell::<Fields>::offset() + size_of::<RefCell<Fields>>(),
-        subclassable: true,
+        open: true,
+        weak_references: None,
         slots,
         methods: own_methods(),
         attributes: attributes(),
@@ -435,11 +439,14 @@ pub(crate) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     CLASS.make(py, spec, Some(names.future.bind(py)))
 }
 
-/// Makes an instance before its `__init__`.
-pub(super) fn new(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: the type is made, and `tp_new` of it needs no arguments.
+/// Makes an instance of these fields.
+#[inline]
+pub(super) fn new(py: Python<'_>, fields: Fields) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the type is made; the base's fields are empty, in one that was freed, too.
     unsafe {
-        let null = std::ptr::null_mut();
-        Bound::from_owned_ptr_or_err(py, tp_new(CLASS.get(), null, null))
+        let object = CLASS.alloc(py)?;
+        RefCell::new(fields).write(object.as_ptr());
+        ffi::PyObject_GC_Track(object.as_ptr().cast());
+        Ok(object)
     }
 }

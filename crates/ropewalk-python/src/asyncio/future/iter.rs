@@ -8,19 +8,25 @@ use pyo3::prelude::*;
 
 use super::{Future, State};
 use crate::asyncio::awaitable::{self, Step, Steps};
-use crate::asyncio::raw::{Class, Part, Visit};
+use crate::asyncio::raw::{Class, Part, Ref, Visit};
 
 static CLASS: Class = Class::new();
 
 /// The iterator of a future of ours, which is None when it is exhausted.
-struct FutureIter(Cell<Option<Py<PyAny>>>);
+struct FutureIter(Cell<Option<Ref>>);
 
 // SAFETY: `Class::instance` writes it.
 unsafe impl Part for FutureIter {
+    const PLAIN: bool = true;
+
+    fn class() -> &'static Class {
+        &CLASS
+    }
+
     fn traverse(&self, visit: Visit) -> c_int {
         // SAFETY: no one has the cell's content in hand while the collector runs: `go_on` puts it back first.
         let future = unsafe { &*self.0.as_ptr() };
-        visit.all(future.as_ref().map(Py::as_ptr))
+        visit.all(future.as_ref().map(|future| future.as_ptr()))
     }
 
     fn clear(&self, _: Python<'_>) {
@@ -31,7 +37,7 @@ unsafe impl Part for FutureIter {
 /// Makes an iterator of `future`, which is one of ours.
 pub(super) fn create<'py>(py: Python<'py>, future: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: the type is made, with the module's others, and holds iterators.
-    unsafe { CLASS.instance(py, FutureIter(Cell::new(Some(future.unbind())))) }
+    unsafe { CLASS.instance(py, FutureIter(Cell::new(Some(future.into())))) }
 }
 
 impl Steps for FutureIter {
@@ -45,11 +51,11 @@ impl Steps for FutureIter {
             return Ok(Step::Return(this.result()?.into_ptr()));
         }
         let asked = std::mem::replace(&mut this.fields().borrow_mut().blocking, true);
-        self.0.set(Some(future.clone_ref(py)));
+        self.0.set(Some(future.clone_ref(py).into()));
         if asked {
             return Err(PyRuntimeError::new_err("await wasn't used with future"));
         }
-        Ok(Step::Yield(future.into_ptr()))
+        Ok(Step::Yield(future.into_bound(py).into_ptr()))
     }
 
     fn end(&self, py: Python<'_>) -> PyResult<()> {

@@ -15,11 +15,13 @@ use pyo3::{IntoPyObjectExt, intern};
 
 use super::event_loop::Loop;
 use super::names::{Names, error};
-use super::raw::{Class, Part, Visit, wrapper};
+use super::raw::{Class, Part, Ref, Visit, wrapper};
 use super::task::{self, Task};
 pub(super) use callbacks::Callback;
 use callbacks::Callbacks;
-pub(super) use class::{attributes, build, finalize, methods, slots, tp_clear, tp_traverse};
+pub(super) use class::{
+    attributes, build, dealloc, finalize, has_report, methods, slots, tp_clear, tp_traverse,
+};
 
 /// Where a future stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,13 +40,13 @@ pub(super) struct Fields {
     pub(super) native: bool,
     pub(super) log_traceback: bool,
     /// None before `__init__`.
-    pub(super) event_loop: Option<Py<PyAny>>,
-    pub(super) result: Option<Py<PyAny>>,
-    pub(super) exception: Option<Py<PyBaseException>>,
-    exception_traceback: Option<Py<PyAny>>,
-    pub(super) cancel_message: Option<Py<PyAny>>,
-    pub(super) cancelled_exc: Option<Py<PyBaseException>>,
-    source_traceback: Option<Py<PyAny>>,
+    pub(super) event_loop: Option<Ref>,
+    pub(super) result: Option<Ref>,
+    pub(super) exception: Option<Ref<PyBaseException>>,
+    exception_traceback: Option<Ref>,
+    pub(super) cancel_message: Option<Ref>,
+    pub(super) cancelled_exc: Option<Ref<PyBaseException>>,
+    source_traceback: Option<Ref>,
     callbacks: Callbacks,
 }
 
@@ -67,12 +69,41 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// The fields of a pending future of a loop of ours.
+    #[inline]
+    pub(super) fn of_own_loop(event_loop: &Bound<'_, Loop>) -> PyResult<Self> {
+        let debug = event_loop.get().debug(event_loop.py());
+        Ok(Self {
+            native: true,
+            ..Self::of_loop(event_loop.as_any(), debug)?
+        })
+    }
+
+    fn of_loop(event_loop: &Bound<'_, PyAny>, debug: bool) -> PyResult<Self> {
+        let py = event_loop.py();
+        let source_traceback = match debug {
+            true => Some(Names::get(py)?.extract_stack.bind(py).call0()?.into()),
+            false => None,
+        };
+        Ok(Self {
+            event_loop: Some(event_loop.into()),
+            source_traceback,
+            ..Self::new()
+        })
+    }
+}
+
 /// Where the fields are in an instance: set once, with the type.
 static OFFSET: AtomicUsize = AtomicUsize::new(0);
 static CLASS: Class = Class::new();
 
 // SAFETY: `tp_new` writes them.
 unsafe impl Part for RefCell<Fields> {
+    fn class() -> &'static Class {
+        &CLASS
+    }
+
     fn offset() -> usize {
         OFFSET.load(Relaxed) // the GIL orders it with everything after
     }
@@ -98,8 +129,9 @@ unsafe impl Part for RefCell<Fields> {
             cancel_message,
             source_traceback,
         ];
-        let own = own.into_iter().flatten().map(Py::as_ptr);
-        let errors = [exception, cancelled_exc].into_iter().flatten().map(Py::as_ptr);
+        let own = own.into_iter().flatten().map(|object| object.as_ptr());
+        let errors = [exception, cancelled_exc].into_iter().flatten();
+        let errors = errors.map(|error| error.as_ptr());
         visit.all(own.chain(errors).chain(callbacks.held()))
     }
 
@@ -173,29 +205,20 @@ impl<'py> Future<'py> {
     }
 
     /// Makes a pending future of a loop of ours, as `loop.create_future()` does.
+    #[inline]
     pub(super) fn create(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
-        let py = event_loop.py();
-        let future = class::new(py)?;
-        // SAFETY: just made.
-        let this = unsafe { Self::assume(&future) };
-        this.init(event_loop.as_any().clone())?;
-        Ok(future)
+        class::new(event_loop.py(), Fields::of_own_loop(event_loop)?)
     }
 
     /// What both constructors do: forgets what was and binds the future to its loop.
-    pub(super) fn init(&self, event_loop: Bound<'py, PyAny>) -> PyResult<()> {
-        let py = self.py();
-        let native = event_loop.cast::<Loop>().ok();
-        let debug = match native {
-            Some(native) => native.get().debug(py),
-            None => event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()?,
+    pub(super) fn init(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<()> {
+        let fresh = match event_loop.cast::<Loop>() {
+            Ok(event_loop) => Fields::of_own_loop(event_loop)?,
+            Err(_) => {
+                let debug = event_loop.call_method0(intern!(self.py(), "get_debug"))?;
+                Fields::of_loop(event_loop, debug.is_truthy()?)?
+            }
         };
-        let mut fresh = Fields::new();
-        fresh.native = native.is_some();
-        fresh.event_loop = Some(event_loop.clone().unbind());
-        if debug {
-            fresh.source_traceback = Some(Names::get(py)?.extract_stack.call0(py)?);
-        }
         let old = self.fields().replace(fresh);
         drop(old);
         Ok(())
@@ -209,7 +232,7 @@ impl<'py> Future<'py> {
             return Ok(false);
         }
         fields.state = State::Cancelled;
-        let old = std::mem::replace(&mut fields.cancel_message, message.map(Bound::unbind));
+        let old = std::mem::replace(&mut fields.cancel_message, message.map(Ref::from));
         let callbacks = std::mem::take(&mut fields.callbacks);
         drop(fields);
         drop(old);
@@ -222,7 +245,7 @@ impl<'py> Future<'py> {
         self.check_pending()?;
         let mut fields = self.fields().borrow_mut();
         fields.state = State::Finished;
-        fields.result = Some(result.unbind());
+        fields.result = Some(result.into());
         let callbacks = std::mem::take(&mut fields.callbacks);
         drop(fields);
         self.schedule_all(callbacks)
@@ -234,8 +257,8 @@ impl<'py> Future<'py> {
         let traceback = exception.getattr(intern!(self.py(), "__traceback__"))?;
         let mut fields = self.fields().borrow_mut();
         fields.state = State::Finished;
-        fields.exception = Some(exception.unbind());
-        fields.exception_traceback = Some(traceback.unbind());
+        fields.exception = Some(exception.into());
+        fields.exception_traceback = Some(traceback.into());
         fields.log_traceback = true;
         let callbacks = std::mem::take(&mut fields.callbacks);
         drop(fields);
@@ -308,7 +331,10 @@ impl<'py> Future<'py> {
                 };
                 let exception = exception.bind(py).clone();
                 // As it was set: awaiting the exception in several places would else pile up their tracebacks.
-                let traceback = fields.exception_traceback.take().unwrap_or_else(|| py.None());
+                let traceback = fields
+                    .exception_traceback
+                    .take()
+                    .map(|traceback| traceback.into_bound(py));
                 drop(fields);
                 exception.setattr(intern!(py, "__traceback__"), traceback)?;
                 Err(PyErr::from_value(exception.into_any()))
@@ -336,7 +362,7 @@ impl<'py> Future<'py> {
             None => class.call0()?,
         };
         if let Some(kept) = kept {
-            made.setattr(intern!(py, "__context__"), kept)?;
+            made.setattr(intern!(py, "__context__"), &*kept)?;
         }
         Ok(made.cast_into()?)
     }

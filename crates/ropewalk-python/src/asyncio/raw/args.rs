@@ -5,6 +5,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+/// The arguments of a function that schedules a call.
+pub(crate) struct Call<'a, 'py, const N: usize> {
+    pub(crate) named: [Borrowed<'a, 'py, PyAny>; N],
+    pub(crate) rest: &'a [*mut ffi::PyObject],
+    pub(crate) context: Option<Borrowed<'a, 'py, PyAny>>,
+}
+
 /// The arguments of a call, by position and by name.
 pub(crate) struct Args<'a, 'py> {
     function: &'static str,
@@ -40,6 +47,75 @@ impl<'a, 'py> Args<'a, 'py> {
                 py,
             }
         }
+    }
+
+    /// The function's name.
+    pub(crate) fn function(&self) -> &'static str {
+        self.function
+    }
+
+    /// Sorts the arguments of a function that schedules a call: `names`, any number more, and `context`, by name.
+    #[inline]
+    pub(crate) fn call<const N: usize>(self, names: [&str; N]) -> PyResult<Call<'a, 'py, N>> {
+        if self.names.is_some() || self.positional.len() < N {
+            return self.call_by_name(names);
+        }
+        let (named, rest) = self.positional.split_at(N);
+        // SAFETY: arguments live as long as the call.
+        let object = |at: usize| unsafe { Borrowed::from_ptr(self.py, named[at]) };
+        Ok(Call {
+            named: std::array::from_fn(object),
+            rest,
+            context: None,
+        })
+    }
+
+    #[cold]
+    fn call_by_name<const N: usize>(self, names: [&str; N]) -> PyResult<Call<'a, 'py, N>> {
+        let keywords = self.names.as_ref().map_or(0, |names| names.len());
+        let (by_position, by_name) = self.positional.split_at(self.positional.len() - keywords);
+        // SAFETY: arguments live as long as the call.
+        let object = |&pointer: &*mut ffi::PyObject| unsafe { Borrowed::from_ptr(self.py, pointer) };
+        let (first, rest) = by_position.split_at(by_position.len().min(N));
+        let mut named = [const { None }; N];
+        for (place, pointer) in named.iter_mut().zip(first) {
+            *place = Some(object(pointer));
+        }
+        let mut context = None;
+        for (name, pointer) in self.names.iter().flat_map(|names| names.iter()).zip(by_name) {
+            let name: String = name.extract()?;
+            let function = self.function;
+            let place = match names.iter().position(|known| *known == name) {
+                Some(at) => &mut named[at],
+                None if name == "context" => &mut context,
+                None => {
+                    let message = format!("{function}() got an unexpected keyword argument '{name}'");
+                    return Err(PyTypeError::new_err(message));
+                }
+            };
+            if place.replace(object(pointer)).is_some() {
+                let message = format!("{function}() got multiple values for argument '{name}'");
+                return Err(PyTypeError::new_err(message));
+            }
+        }
+        let missing: Vec<_> = (0..N)
+            .filter(|&at| named[at].is_none())
+            .map(|at| format!("'{}'", names[at]))
+            .collect();
+        if !missing.is_empty() {
+            let (count, plural) = (missing.len(), if missing.len() > 1 { "s" } else { "" });
+            return Err(PyTypeError::new_err(format!(
+                "{}() missing {count} required positional argument{plural}: {}",
+                self.function,
+                missing.join(" and ")
+            )));
+        }
+        let none = object(&self.py.None().as_ptr());
+        Ok(Call {
+            named: named.map(|argument| argument.unwrap_or(none)), // none is missing
+            rest,
+            context,
+        })
     }
 
     /// Sorts the arguments under `names`, of which the first `positional` may be given by position and the first

@@ -18,8 +18,11 @@
 
 mod args;
 mod class;
+mod nesting;
 
 use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -27,7 +30,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 pub(super) use args::{Args, bind_init};
-pub(super) use class::{Class, Spec, attribute, method};
+pub(super) use class::{Class, Spec, attribute, hot_method, method};
+pub(super) use nesting::end_nested;
 
 /// Runs the body of a slot: sets its exception, and lets no panic into the interpreter.
 ///
@@ -40,13 +44,86 @@ pub(super) unsafe fn slot<T>(failed: T, body: impl FnOnce(Python<'_>) -> PyResul
             error.restore(py);
             failed
         }
-        Err(_) => {
-            PyRuntimeError::new_err("ropewalk panicked: see standard error").restore(py);
-            failed
-        }
+        Err(_) => panicked(py, failed),
     };
     // SAFETY: the GIL is held; unlike `attach`, this works while the interpreter ends, when destructors still run.
     unsafe { Python::attach_unchecked(guarded) }
+}
+
+/// The same for a hot body, without the count that PyO3 keeps of a thread's claims to the GIL: `Py`, which asks it when
+/// dropped, would be put by until later, so that the body drops only `Bound` and [`Ref`].
+///
+/// # Safety
+/// As for [`slot`].
+#[inline]
+pub(super) unsafe fn hot_slot<T>(failed: T, body: impl FnOnce(Python<'_>) -> PyResult<T>) -> T {
+    // SAFETY: the GIL is held, as the caller says.
+    let py = unsafe { Python::assume_attached() };
+    match catch_unwind(AssertUnwindSafe(|| body(py))) {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => {
+            error.restore(py);
+            failed
+        }
+        Err(_) => panicked(py, failed),
+    }
+}
+
+#[cold]
+fn panicked<T>(py: Python<'_>, failed: T) -> T {
+    PyRuntimeError::new_err("ropewalk panicked: see standard error").restore(py);
+    failed
+}
+
+/// An owned reference in a field of ours. It is dropped with the GIL held, as the rules say, and does not ask.
+pub(super) struct Ref<T = PyAny>(ManuallyDrop<Py<T>>);
+
+impl<T> Ref<T> {
+    /// Gives the reference to the caller.
+    #[inline]
+    pub(super) fn into_bound(self, py: Python<'_>) -> Bound<'_, T> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: taken once, since `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }.into_bound(py)
+    }
+}
+
+impl<T> Drop for Ref<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: an owned reference, given up once; fields are dropped with the GIL held.
+        unsafe { ffi::Py_DECREF(self.0.as_ptr()) }
+    }
+}
+
+impl<T> Deref for Ref<T> {
+    type Target = Py<T>;
+
+    #[inline]
+    fn deref(&self) -> &Py<T> {
+        &self.0
+    }
+}
+
+impl<T> From<Py<T>> for Ref<T> {
+    #[inline]
+    fn from(object: Py<T>) -> Self {
+        Self(ManuallyDrop::new(object))
+    }
+}
+
+impl<T> From<Bound<'_, T>> for Ref<T> {
+    #[inline]
+    fn from(object: Bound<'_, T>) -> Self {
+        object.unbind().into()
+    }
+}
+
+impl<T> From<&Bound<'_, T>> for Ref<T> {
+    #[inline]
+    fn from(object: &Bound<'_, T>) -> Self {
+        object.clone().into()
+    }
 }
 
 /// Names a wrapper of the instances of one of our types: a `Bound` of which that is known.
@@ -78,6 +155,12 @@ pub(super) use wrapper;
 /// Whoever calls `of` does so for objects that hold a `Self` at `offset()`: from their making, before anything can look
 /// at them, to the end of `tp_dealloc`.
 pub(super) unsafe trait Part: Sized {
+    /// Whether to drop it is all that its end takes, and it holds no `Py`.
+    const PLAIN: bool = false;
+
+    /// The type whose instances hold it.
+    fn class() -> &'static Class;
+
     /// Where it lies in an instance, in bytes.
     fn offset() -> usize {
         const { assert!(align_of::<Self>() <= align_of::<ffi::PyObject>()) };
@@ -177,9 +260,11 @@ pub(super) unsafe extern "C" fn tp_dealloc<T: Part>(object: *mut ffi::PyObject) 
     // SAFETY: the interpreter calls this once, when nothing refers to the object any more.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
-        tp_clear::<T>(object);
+        if !T::PLAIN {
+            tp_clear::<T>(object);
+        }
         T::drop_of(object);
-        free(object);
+        T::class().free(object);
     }
 }
 
@@ -242,20 +327,5 @@ pub(super) unsafe fn clear_base(object: *mut ffi::PyObject) {
                 ffi::Py_XDECREF(std::ptr::replace(dict, std::ptr::null_mut()));
             }
         }
-    }
-}
-
-/// Ends an object after its fields are dropped.
-///
-/// # Safety
-/// Called last in `tp_dealloc`.
-pub(super) unsafe fn free(object: *mut ffi::PyObject) {
-    // SAFETY: nothing refers to the object any more; an instance of a heap type owns a reference to it.
-    unsafe {
-        let class = ffi::Py_TYPE(object);
-        if let Some(free) = (*class).tp_free {
-            free(object.cast());
-        }
-        ffi::Py_DECREF(class.cast());
     }
 }

@@ -25,6 +25,27 @@ impl Links {
             linked: Cell::new(false),
         }
     }
+
+    /// Takes a task out, if it is in.
+    ///
+    /// # Safety
+    /// `task` is one of ours, and the GIL is held.
+    pub(super) unsafe fn unlink(task: *mut ffi::PyObject) {
+        let links = links_of(task);
+        if !links.linked.replace(false) {
+            return;
+        }
+        let (previous, next) = (links.previous.get(), links.next.get());
+        if previous.is_null() {
+            // SAFETY: the GIL is held.
+            NEWEST.get(unsafe { Python::assume_attached() }).0.set(next);
+        } else {
+            links_of(previous).next.set(next);
+        }
+        if !next.is_null() {
+            links_of(next).previous.set(previous);
+        }
+    }
 }
 
 /// A pointer that the GIL guards.
@@ -52,19 +73,8 @@ impl<'py> Task<'py> {
     }
 
     pub(super) fn unlink(&self) {
-        let links = &self.part().links;
-        if !links.linked.replace(false) {
-            return;
-        }
-        let (previous, next) = (links.previous.get(), links.next.get());
-        if previous.is_null() {
-            NEWEST.get(self.py()).0.set(next);
-        } else {
-            links_of(previous).next.set(next);
-        }
-        if !next.is_null() {
-            links_of(next).previous.set(previous);
-        }
+        // SAFETY: a task of ours.
+        unsafe { Links::unlink(self.0.as_ptr()) }
     }
 
     /// The tasks that are not done, of all loops, oldest first.

@@ -51,21 +51,13 @@ fn own_methods() -> Vec<ffi::PyMethodDef> {
             },
             "Throw a CancelledError into the coroutine at its next step; tell whether the task was pending."
         ),
-        method!(
-            Task,
-            "get_name",
-            |this, args| {
-                args.bind([], 0, 0)?;
-                this.name()
-            },
-            "The task's name."
-        ),
+        method!(Task, "get_name"(), |this| { this.name() }, "The task's name."),
         method!(
             Task,
             "set_name",
             |this, args| {
                 let [name] = args.bind(["value"], 1, 1)?;
-                let name = Name::Given(as_name(name.unwrap_or_else(|| none(this.py())))?);
+                let name = Name::Given(as_name(&name.unwrap_or_else(|| none(this.py())))?);
                 let old = std::mem::replace(&mut this.fields().borrow_mut().name, name);
                 drop(old);
                 Ok(none(this.py()))
@@ -74,9 +66,8 @@ fn own_methods() -> Vec<ffi::PyMethodDef> {
         ),
         method!(
             Task,
-            "get_coro",
-            |this, args| {
-                args.bind([], 0, 0)?;
+            "get_coro"(),
+            |this| {
                 let fields = this.fields().borrow();
                 Ok(fields
                     .coro
@@ -119,18 +110,14 @@ fn own_methods() -> Vec<ffi::PyMethodDef> {
         all.extend([
             method!(
                 Task,
-                "cancelling",
-                |this, args| {
-                    args.bind([], 0, 0)?;
-                    this.fields().borrow().cancels.into_bound_py_any(this.py())
-                },
+                "cancelling"(),
+                |this| { this.fields().borrow().cancels.into_bound_py_any(this.py()) },
                 "How many cancellations have been asked for and not taken back."
             ),
             method!(
                 Task,
-                "uncancel",
-                |this, args| {
-                    args.bind([], 0, 0)?;
+                "uncancel"(),
+                |this| {
                     let mut fields = this.fields().borrow_mut();
                     if fields.cancels > 0 {
                         fields.cancels -= 1;
@@ -147,11 +134,8 @@ fn own_methods() -> Vec<ffi::PyMethodDef> {
     if cfg!(Py_3_12) {
         all.push(method!(
             Task,
-            "get_context",
-            |this, args| {
-                args.bind([], 0, 0)?;
-                this.context()
-            },
+            "get_context"(),
+            |this| { this.context() },
             "The context that the coroutine runs in."
         ));
     }
@@ -211,11 +195,7 @@ unsafe extern "C" fn tp_new(
         let object = alloc(class, 0);
         if !object.is_null() {
             RefCell::new(future::Fields::new()).write(object);
-            let own = Own {
-                fields: RefCell::new(Fields::new()),
-                links: Links::new(),
-            };
-            own.write(object);
+            Own::new(Fields::new()).write(object);
         }
         object
     }
@@ -236,13 +216,9 @@ unsafe extern "C" fn tp_init(
             let coro = coro.unwrap_or_else(|| none(py));
             let this = Task::assume(&this);
             this.fields().borrow_mut().log_destroy_pending = false; // until the arguments are found good
-            this.init(
-                event_loop::or_current(py, event_loop)?,
-                coro,
-                name,
-                context,
-                eager,
-            )?;
+            let event_loop = event_loop::or_current(py, event_loop)?;
+            let fields = Fields::of_coro(&coro, name.as_ref(), context.as_ref())?;
+            this.init(&event_loop, fields, eager)?;
             Ok(0)
         })
     }
@@ -265,10 +241,7 @@ unsafe extern "C" fn tp_traverse(
 unsafe extern "C" fn tp_clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: called by the interpreter on an instance of our type.
     unsafe {
-        raw::slot((), |py| {
-            Task::assume(&Borrowed::from_ptr(py, object)).unlink();
-            Ok(())
-        });
+        Links::unlink(object);
         raw::tp_clear::<Own>(object);
         future::tp_clear(object)
     }
@@ -303,17 +276,21 @@ fn report(this: &Task<'_>) -> PyResult<()> {
 }
 
 unsafe extern "C" fn tp_dealloc(object: *mut ffi::PyObject) {
+    unsafe fn end(object: *mut ffi::PyObject) {
+        // SAFETY: the end of `tp_dealloc`.
+        unsafe {
+            Own::drop_of(object);
+            RefCell::<future::Fields>::drop_of(object);
+            CLASS.free(object);
+        }
+    }
     // SAFETY: the interpreter calls this once, when nothing refers to the object any more.
     unsafe {
-        if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
-            return; // the finalizer gave it to somebody
-        }
-        ffi::PyObject_GC_UnTrack(object.cast());
-        ffi::PyObject_ClearWeakRefs(object);
-        tp_clear(object);
-        Own::drop_of(object);
-        RefCell::<future::Fields>::drop_of(object);
-        raw::free(object);
+        let (own, outcome) = (Own::of(object), RefCell::<future::Fields>::of(object));
+        let done = outcome.borrow().state != State::Pending || !own.fields.borrow().log_destroy_pending;
+        let silent = ffi::Py_TYPE(object) == CLASS.get() && done && !future::has_report(object);
+        Links::unlink(object);
+        future::dealloc(object, silent, end);
     }
 }
 
@@ -349,7 +326,8 @@ pub(crate) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
         name: c"ropewalk.asyncio.Task",
         doc: c"A coroutine that runs on an event loop: asyncio.Task, made in Rust.",
         size: Own::offset() + size_of::<Own>(),
-        subclassable: true,
+        open: true,
+        weak_references: None,
         slots,
         methods: own_methods(),
         attributes: own_attributes(),
@@ -357,11 +335,15 @@ pub(crate) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     CLASS.make(py, spec, Some(Names::get(py)?.task.bind(py)))
 }
 
-/// Makes an instance before its `__init__`.
-pub(super) fn new(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: the type is made, and `tp_new` of it needs no arguments.
+/// Makes an instance of these fields.
+#[inline]
+pub(super) fn new(py: Python<'_>, outcome: future::Fields, fields: Fields) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the type is made; the base's fields are empty, in one that was freed, too.
     unsafe {
-        let null = std::ptr::null_mut();
-        Bound::from_owned_ptr_or_err(py, tp_new(CLASS.get(), null, null))
+        let object = CLASS.alloc(py)?;
+        RefCell::new(outcome).write(object.as_ptr());
+        Own::new(fields).write(object.as_ptr());
+        ffi::PyObject_GC_Track(object.as_ptr().cast());
+        Ok(object)
     }
 }

@@ -21,7 +21,7 @@ use super::event_loop::{Entry, Loop};
 use super::future::{self, Future, State};
 use super::gil::Gil;
 use super::names::Names;
-use super::raw::{Class, Part, Visit, wrapper};
+use super::raw::{Class, Part, Ref, Visit, wrapper};
 use all::Links;
 pub(super) use class::build;
 
@@ -31,19 +31,19 @@ const LONGEST_LINE: usize = 1_000_000;
 enum Name {
     /// `Task-N`, made into a string when it is asked for.
     Number(u64),
-    Given(Py<PyAny>),
+    Given(Ref),
 }
 
 /// What a task holds besides a future's fields; see `raw` for the rules.
 struct Fields {
     /// None before `__init__` and after the coroutine has ended.
-    coro: Option<Py<PyAny>>,
-    context: Option<Py<PyAny>>,
+    coro: Option<Ref>,
+    context: Option<Ref>,
     name: Name,
     /// What it waits for.
-    waiter: Option<Py<PyAny>>,
+    waiter: Option<Ref>,
     /// An exception that the next step throws in.
-    throw: Option<Py<PyBaseException>>,
+    throw: Option<Ref<PyBaseException>>,
     must_cancel: bool,
     /// Whether a task that dies pending is reported.
     log_destroy_pending: bool,
@@ -65,14 +65,63 @@ impl Fields {
     }
 }
 
+impl Fields {
+    fn of_coro(
+        coro: &Bound<'_, PyAny>,
+        name: Option<&Bound<'_, PyAny>>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = coro.py();
+        // SAFETY: compares a type.
+        let native = unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) != 0 };
+        if !native && !Names::get(py)?.iscoroutine.bind(py).call1((coro,))?.is_truthy()? {
+            return Err(PyTypeError::new_err(format!(
+                "a coroutine was expected, got {}",
+                coro.repr()?
+            )));
+        }
+        let context = match context.filter(|context| !context.is_none()) {
+            Some(context) => context.clone(),
+            None => context::copy(py)?,
+        };
+        let name = match name.filter(|name| !name.is_none()) {
+            Some(name) => Name::Given(as_name(name)?),
+            None => {
+                let number = NUMBER.get(py);
+                number.set(number.get() + 1);
+                Name::Number(number.get())
+            }
+        };
+        Ok(Self {
+            coro: Some(coro.into()),
+            context: Some(context.into()),
+            name,
+            ..Self::new()
+        })
+    }
+}
+
 /// The part of a task behind the future's fields.
 struct Own {
     fields: RefCell<Fields>,
     links: Links,
 }
 
+impl Own {
+    const fn new(fields: Fields) -> Self {
+        Self {
+            fields: RefCell::new(fields),
+            links: Links::new(),
+        }
+    }
+}
+
 // SAFETY: `tp_new` writes it.
 unsafe impl Part for Own {
+    fn class() -> &'static Class {
+        &CLASS
+    }
+
     fn offset() -> usize {
         const { assert!(align_of::<Own>() <= align_of::<RefCell<future::Fields>>()) };
         RefCell::<future::Fields>::offset() + size_of::<RefCell<future::Fields>>()
@@ -97,8 +146,8 @@ unsafe impl Part for Own {
             None
         };
         let own = [coro.as_ref(), context.as_ref(), waiter.as_ref(), name];
-        let own = own.into_iter().flatten().map(Py::as_ptr);
-        visit.all(own.chain(throw.iter().map(Py::as_ptr)))
+        let own = own.into_iter().flatten().map(|object| object.as_ptr());
+        visit.all(own.chain(throw.iter().map(|error| error.as_ptr())))
     }
 
     fn clear(&self, _: Python<'_>) {
@@ -148,62 +197,32 @@ impl<'py> Task<'py> {
     /// Makes a task of a loop of ours, as `loop.create_task()` does without a factory.
     pub(super) fn create(
         event_loop: &Bound<'py, Loop>,
-        coro: Bound<'py, PyAny>,
-        name: Option<Bound<'py, PyAny>>,
-        context: Option<Bound<'py, PyAny>>,
+        coro: &Bound<'py, PyAny>,
+        name: Option<&Bound<'py, PyAny>>,
+        context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let task = class::new(event_loop.py())?;
+        let fields = Fields::of_coro(coro, name, context)?;
+        let task = class::new(event_loop.py(), future::Fields::of_own_loop(event_loop)?, fields)?;
         // SAFETY: just made.
-        unsafe { Self::assume(&task) }.init(event_loop.as_any().clone(), coro, name, context, false)?;
+        unsafe { Self::assume(&task) }.start()?;
         Ok(task)
     }
 
-    fn init(
-        &self,
-        event_loop: Bound<'py, PyAny>,
-        coro: Bound<'py, PyAny>,
-        name: Option<Bound<'py, PyAny>>,
-        context: Option<Bound<'py, PyAny>>,
-        eager: bool,
-    ) -> PyResult<()> {
-        let py = self.py();
-        let names = Names::get(py)?;
-        self.future().init(event_loop.clone())?;
-        // SAFETY: compares a type.
-        let native = unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) != 0 };
-        if !native && !names.iscoroutine.bind(py).call1((&coro,))?.is_truthy()? {
-            self.fields().borrow_mut().log_destroy_pending = false;
-            return Err(PyTypeError::new_err(format!(
-                "a coroutine was expected, got {}",
-                coro.repr()?
-            )));
-        }
-        let context = match context.filter(|context| !context.is_none()) {
-            Some(context) => context,
-            None => context::copy(py)?,
-        };
-        let name = match name.filter(|name| !name.is_none()) {
-            Some(name) => Name::Given(as_name(name)?),
-            None => {
-                let number = NUMBER.get(py);
-                number.set(number.get() + 1);
-                Name::Number(number.get())
-            }
-        };
-        let fresh = Fields {
-            coro: Some(coro.unbind()),
-            context: Some(context.unbind()),
-            name,
-            ..Fields::new()
-        };
-        let old = self.fields().replace(fresh);
-        drop(old);
-        if eager && self.is_running_loop(&event_loop)? {
-            return self.start_eagerly(&event_loop);
-        }
+    /// Makes the first step ready.
+    fn start(&self) -> PyResult<()> {
         self.push(Entry::Step)?;
         self.link();
         Ok(())
+    }
+
+    fn init(&self, event_loop: &Bound<'py, PyAny>, fields: Fields, eager: bool) -> PyResult<()> {
+        self.future().init(event_loop)?;
+        let old = self.fields().replace(fields);
+        drop(old);
+        if eager && self.is_running_loop(event_loop)? {
+            return self.start_eagerly(event_loop);
+        }
+        self.start()
     }
 
     fn is_running_loop(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<bool> {
@@ -330,7 +349,7 @@ impl<'py> Task<'py> {
     fn cancel_soon(&self, message: Option<Bound<'py, PyAny>>) -> PyResult<bool> {
         self.fields().borrow_mut().must_cancel = true;
         let mut outcome = self.future().fields().borrow_mut();
-        let old = std::mem::replace(&mut outcome.cancel_message, message.map(Bound::unbind));
+        let old = std::mem::replace(&mut outcome.cancel_message, message.map(Ref::from));
         drop(outcome);
         drop(old);
         Ok(true)
@@ -344,7 +363,7 @@ impl<'py> Task<'py> {
             Name::Number(number) => *number,
         };
         let name = PyString::new(py, &format!("Task-{number}")).into_any();
-        fields.name = Name::Given(name.clone().unbind());
+        fields.name = Name::Given(Ref::from(&name));
         Ok(name)
     }
 
@@ -356,10 +375,10 @@ impl<'py> Task<'py> {
     }
 }
 
-fn as_name(name: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+fn as_name(name: &Bound<'_, PyAny>) -> PyResult<Ref> {
     if name.is_exact_instance_of::<PyString>() {
-        Ok(name.unbind())
+        Ok(name.into())
     } else {
-        Ok(name.str()?.into_any().unbind())
+        Ok(name.str()?.into_any().into())
     }
 }

@@ -9,16 +9,16 @@ use super::Task;
 use crate::asyncio::event_loop::{self, Entry, Loop};
 use crate::asyncio::future::{Callback, Future, State};
 use crate::asyncio::names::{Names, error, is_fatal};
-use crate::asyncio::raw;
+use crate::asyncio::raw::{self, Ref};
 
 impl<'py> Task<'py> {
     /// Makes a step of the task ready, on whatever loop.
-    pub(super) fn push(&self, entry: fn(Py<PyAny>) -> Entry) -> PyResult<()> {
+    pub(super) fn push(&self, entry: fn(Ref) -> Entry) -> PyResult<()> {
         let (event_loop, native) = self.future().event_loop()?;
         if native {
             // SAFETY: the flag says that the loop is ours.
             let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
-            return event_loop.get().push(event_loop, entry(self.0.clone().unbind()));
+            return event_loop.get().push(event_loop, entry(Ref::from(&self.0)));
         }
         let step = self.callable(&STEP)?;
         event_loop::call_soon_foreign(&event_loop, &step, None, &self.context()?)
@@ -32,7 +32,7 @@ impl<'py> Task<'py> {
             let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
             return event_loop
                 .get()
-                .push(event_loop, Entry::Wakeup(self.0.clone().unbind()));
+                .push(event_loop, Entry::Wakeup(Ref::from(&self.0)));
         }
         let wakeup = self.wakeup_callable()?;
         event_loop::call_soon_foreign(&event_loop, &wakeup, Some(future), &self.context()?)
@@ -139,7 +139,7 @@ impl<'py> Task<'py> {
                         .fields()
                         .borrow_mut()
                         .cancelled_exc
-                        .replace(raised.unbind());
+                        .replace(raised.into());
                     drop(old);
                     self.future().cancel(None)?;
                     return Ok(());
@@ -168,12 +168,8 @@ impl<'py> Task<'py> {
             } else if awaited.is(&self.0) {
                 self.fail(format!("Task cannot await on itself: {}", self.0.repr()?))
             } else {
-                future.add_callback(Callback::Wakeup(self.0.clone().unbind()))?;
-                let old = self
-                    .fields()
-                    .borrow_mut()
-                    .waiter
-                    .replace(awaited.clone().unbind());
+                future.add_callback(Callback::Wakeup(Ref::from(&self.0)))?;
+                let old = self.fields().borrow_mut().waiter.replace(Ref::from(&awaited));
                 drop(old);
                 self.cancel_waiter(&awaited)
             };
@@ -198,11 +194,7 @@ impl<'py> Task<'py> {
             context.set_item("context", self.context()?)?;
             let wakeup = self.wakeup_callable()?;
             awaited.call_method(intern!(py, "add_done_callback"), (wakeup,), Some(&context))?;
-            let old = self
-                .fields()
-                .borrow_mut()
-                .waiter
-                .replace(awaited.clone().unbind());
+            let old = self.fields().borrow_mut().waiter.replace(Ref::from(&awaited));
             drop(old);
             return self.cancel_waiter(&awaited);
         }
@@ -229,7 +221,7 @@ impl<'py> Task<'py> {
     /// Throws a RuntimeError into the coroutine at the next step.
     fn fail(&self, message: String) -> PyResult<()> {
         let exception = PyRuntimeError::new_err(message).into_value(self.py());
-        let old = self.fields().borrow_mut().throw.replace(exception);
+        let old = self.fields().borrow_mut().throw.replace(exception.into());
         drop(old);
         self.push(Entry::Step)
     }

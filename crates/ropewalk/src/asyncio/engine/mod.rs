@@ -58,7 +58,7 @@
 //! - Every other thread speaks through [`Remote`]: it sends mail, or rings. The eventfd is written only when the
 //!   loop sleeps; `inbox.rs` holds the protocol and its proof.
 //! - The engine never drops an entry while borrowed, since a destructor may come back to the engine: a timer
-//!   cancelled leaves through the ready ring, and its owner, seeing that it is cancelled, skips it. Only dropping
+//!   cancelled is handed out, or leaves through the ready ring, and its owner, seeing that it is cancelled, skips it. Only dropping
 //!   the engine drops what is left; [`Engine::pop`], [`Timers::take`] and [`Reactor::take`] empty it before.
 //!
 //! # When it polls
@@ -224,9 +224,10 @@ impl<H: Host> Engine<H> {
         self.pop()
     }
 
-    /// Counts a timer cancelled, and moves such timers to the ready ring once they are many.
-    pub fn timer_cancelled(&mut self) {
-        self.timers.cancelled(&mut self.ready);
+    /// Counts a timer cancelled, and once such timers are many hands them out, to be dropped outside the borrow.
+    #[must_use = "a destructor may come back to the engine"]
+    pub fn timer_cancelled(&mut self) -> Vec<H::Entry> {
+        self.timers.cancelled()
     }
 
     /// Forgets when it polled last, so that the next turn polls: to be called when a loop starts to run.

@@ -84,20 +84,24 @@ impl<H: Host> Timers<H> {
         }
     }
 
-    /// Counts a cancelled timer; rebuilds the heap without such timers once they are more than half of it.
-    pub(super) fn cancelled(&mut self, ready: &mut VecDeque<H::Entry>) {
+    /// Counts a cancelled timer; takes such timers out of the heap once they are more than half of it.
+    #[inline]
+    pub(super) fn cancelled(&mut self) -> Vec<H::Entry> {
         self.cancelled += 1;
         if self.cancelled < MANY || self.cancelled * 2 <= self.heap.len() {
-            return;
+            return Vec::new();
         }
-        let (gone, mut kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.heap)
-            .into_iter()
-            .partition(|timer| H::is_cancelled(&timer.entry));
-        ready.extend(gone.into_iter().map(|timer| timer.entry));
-        // A sorted array is a heap of any arity.
-        kept.sort_unstable_by_key(Timer::key);
-        self.heap = kept;
+        self.take_cancelled()
+    }
+
+    fn take_cancelled(&mut self) -> Vec<H::Entry> {
+        let gone = self.heap.extract_if(.., |timer| H::is_cancelled(&timer.entry));
+        let gone = gone.map(|timer| timer.entry).collect();
+        for parent in (0..self.heap.len().div_ceil(ARITY)).rev() {
+            self.sink(parent);
+        }
         self.cancelled = 0;
+        gone
     }
 
     /// Moves cancelled timers from the top to the ready ring, so that no one sleeps until their deadline.
@@ -116,7 +120,7 @@ impl<H: Host> Timers<H> {
             return None;
         }
         let first = self.heap.swap_remove(0).entry;
-        self.sink();
+        self.sink(0);
         if H::is_cancelled(&first) {
             self.cancelled = self.cancelled.saturating_sub(1);
         }
@@ -135,8 +139,7 @@ impl<H: Host> Timers<H> {
         }
     }
 
-    fn sink(&mut self) {
-        let mut parent = 0;
+    fn sink(&mut self, mut parent: usize) {
         loop {
             let first = parent * ARITY + 1;
             let children = first..(first + ARITY).min(self.heap.len());

@@ -151,7 +151,7 @@ impl Inner {
     }
 
     pub(in crate::asyncio) fn timer_cancelled(&self) {
-        self.engine(Engine::timer_cancelled);
+        drop(self.engine(Engine::timer_cancelled)); // outside the borrow
     }
 
     /// Makes a task and schedules it.
