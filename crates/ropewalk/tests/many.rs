@@ -256,7 +256,7 @@ mod cases {
             let _ = std::io::stdin().read_line(&mut String::new());
             std::process::exit(0);
         });
-        asyncio::run(async {
+        asyncio::run::<(), _>(async {
             let listener = net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
             println!("{}", listener.local_addr()?);
             loop {
@@ -270,7 +270,6 @@ mod cases {
                 }));
             }
         })
-        .map(|()| ())
         .unwrap();
     }
 
