@@ -18,6 +18,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::rc::Rc;
+#[cfg(target_os = "linux")]
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ropewalk::futures::{self, Executor, ThreadPoolExecutor};
@@ -108,6 +110,8 @@ const WAYS: &[(&str, Way)] = &[
     ("coroutines", coroutines),
     #[cfg(target_os = "linux")]
     ("mixed", mixed),
+    #[cfg(target_os = "linux")]
+    ("mixed_awaited", mixed_awaited),
 ];
 
 fn sequentially(job: &Job, countries: &BTreeSet<String>, report: Report) -> Result<(), AnyError> {
@@ -147,10 +151,45 @@ fn coroutines(job: &Job, countries: &BTreeSet<String>, report: Report) -> Result
 /// A third by threads, a third by processes, a third by coroutines, in one `as_completed`.
 #[cfg(target_os = "linux")]
 fn mixed(job: &Job, countries: &BTreeSet<String>, report: Report) -> Result<(), AnyError> {
+    let some_threads = ThreadPoolExecutor::new();
+    let some_processes = ProcessPoolExecutor::new()?;
+    let (remote, loop_in_thread) = start_loop()?;
+    let futures = countries.iter().cloned().enumerate().map(|(number, country)| {
+        let job = job.clone();
+        match number % 3 {
+            0 => Ok(some_threads.submit(move || download(job, country))?),
+            1 => Ok(some_processes.submit(&download, (job, country))?),
+            _ => remote.run_coroutine_threadsafe(move || download_in_coroutine(job, country)),
+        }
+    });
+    completed(futures.collect::<asyncio::Result<_>>()?, report)?;
+    remote.call_soon_threadsafe(|| {
+        asyncio::get_running_loop()
+            .expect("called on the loop's thread")
+            .stop();
+    })?;
+    loop_in_thread.join().expect("the loop does not panic")?;
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn start_loop() -> Result<(asyncio::Remote, JoinHandle<asyncio::Result<()>>), AnyError> {
+    let (give, take) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let event_loop = asyncio::EventLoop::new()?;
+        give.send(event_loop.remote())?;
+        event_loop.run_forever()
+    });
+    Ok((take.recv()?, thread))
+}
+
+/// The same thirds, awaited in a coroutine.
+#[cfg(target_os = "linux")]
+fn mixed_awaited(job: &Job, countries: &BTreeSet<String>, report: Report) -> Result<(), AnyError> {
     let (job, countries) = (job.clone(), countries.clone());
     Ok(asyncio::run(async move {
-        let some_threads = ThreadPoolExecutor::builder().build();
-        let some_processes = ProcessPoolExecutor::builder().build()?;
+        let some_threads = ThreadPoolExecutor::new();
+        let some_processes = ProcessPoolExecutor::new()?;
         let mut downloads = Vec::new();
         for (number, country) in countries.into_iter().enumerate() {
             let job = job.clone();

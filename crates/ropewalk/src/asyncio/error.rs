@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::futures;
+
 /// The outcome of a coroutine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -139,9 +141,12 @@ impl Error {
     pub fn is_timeout(&self) -> bool {
         match &self.0 {
             Kind::TimedOut => true,
-            Kind::Other(error) => error
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut),
+            Kind::Other(error) => {
+                let io: Option<&io::Error> = error.downcast_ref();
+                let call: Option<&futures::Error> = error.downcast_ref();
+                io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+                    || call.is_some_and(futures::Error::is_timeout)
+            }
             _ => false,
         }
     }
@@ -210,10 +215,19 @@ pub(super) fn find_cancelled<'a>(error: &'a (dyn StdError + 'static)) -> Option<
 
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
-        match (&error as &dyn Any).downcast_ref::<Cancelled>() {
-            Some(cancelled) => Self(Kind::Cancelled(cancelled.clone())),
-            None => Self(Kind::Other(Arc::new(error))),
+        let any: &dyn Any = &error;
+        if let Some(cancelled) = any.downcast_ref::<Cancelled>() {
+            return Self(Kind::Cancelled(cancelled.clone()));
         }
+        let failure = any.downcast_ref().and_then(futures::Error::shared_failure);
+        Self(match failure {
+            // A coroutine's own error, which was on its way through a future of any unit.
+            Some(failure) => match failure.downcast_ref() {
+                Some(Dressed(error)) => return error.clone(),
+                None => Kind::Other(failure.clone()),
+            },
+            None => Kind::Other(Arc::new(error)),
+        })
     }
 }
 
@@ -285,6 +299,20 @@ impl StdError for Dressed {
             Kind::Cancelled(cancelled) => Some(cancelled),
             Kind::Other(error) => Some(&**error),
             _ => None,
+        }
+    }
+}
+
+/// For a future that threads, processes and coroutines have in common.
+impl From<Error> for futures::Error {
+    fn from(error: Error) -> Self {
+        match error.0 {
+            Kind::Panicked(_) => match error.clone().into_panic() {
+                Some(payload) => Self::panicked(payload),
+                None => Self::failed(Arc::new(Dressed(error))),
+            },
+            Kind::Other(failure) => Self::failed(failure),
+            _ => Self::failed(Arc::new(Dressed(error))),
         }
     }
 }

@@ -79,7 +79,8 @@ impl Remote {
     /// cancelled, or the loop closed, so is the future.
     ///
     /// # Errors
-    /// The loop is closed. The inner outcome is the coroutine's own.
+    /// The loop is closed. The future's are the coroutine's, as a [`failure`](futures::Error::failure); `?` in a coroutine makes of it what
+    /// it was.
     ///
     /// ```
     /// use ropewalk::asyncio;
@@ -92,9 +93,10 @@ impl Remote {
     ///             asyncio::sleep(Duration::from_millis(1)).await?;
     ///             Ok(42)
     ///         };
-    ///         remote.run_coroutine_threadsafe(coroutine)?.result()?
+    ///         remote.run_coroutine_threadsafe(coroutine).unwrap().result()
     ///     });
-    ///     assert_eq!(answer.await??, 42);
+    ///     let answer: Result<u32, ropewalk::futures::Error> = answer.await?;
+    ///     assert_eq!(answer?, 42);
     ///     Ok(())
     /// })
     /// # .unwrap();
@@ -102,7 +104,7 @@ impl Remote {
     pub fn run_coroutine_threadsafe<T, F>(
         &self,
         make: impl FnOnce() -> F + Send + 'static,
-    ) -> Result<futures::Future<Result<T>>>
+    ) -> Result<futures::Future<T>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + 'static,
@@ -113,8 +115,9 @@ impl Remote {
             let task = create_task(async move {
                 // A task of its own, so that a panic is an outcome as well. One that never begins drops the promise.
                 match create_task(async move { make().await }).await {
+                    Ok(value) => promise.set_result(value),
                     Err(error) if error.is_cancelled() => drop(promise),
-                    outcome => promise.set_result(outcome),
+                    Err(error) => promise.set_exception(error.into()),
                 }
                 Ok(())
             });

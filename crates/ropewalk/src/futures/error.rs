@@ -29,6 +29,7 @@ pub(crate) enum Kind {
         unfinished: Option<(usize, usize)>,
     },
     Panicked(Arc<Panic>),
+    Failed(Failure),
     Taken,
     Full,
     Shutdown,
@@ -39,6 +40,9 @@ pub(crate) enum Kind {
     Unsendable(Arc<str>),
     Invalid(&'static str),
 }
+
+/// A failure that is no panic.
+pub(crate) type Failure = Arc<dyn std::error::Error + Send + Sync>;
 
 /// A panic on its way to whoever asks for the result.
 pub(crate) struct Panic {
@@ -72,6 +76,15 @@ impl Error {
     /// The call panicked.
     pub fn is_panic(&self) -> bool {
         matches!(self.0, Kind::Panicked(_))
+    }
+
+    /// What the call failed with, if that is a coroutine: one that returned an error. Calls in threads and processes return errors as their
+    /// results.
+    pub fn failure(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        match &self.0 {
+            Kind::Failed(failure) => Some(&**failure),
+            _ => None,
+        }
     }
 
     /// The result has been taken before, by another caller of `result`.
@@ -122,6 +135,19 @@ impl Error {
     }
 }
 
+impl Error {
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Kind::Failed(failure).into()
+    }
+
+    pub(crate) fn shared_failure(&self) -> Option<&Failure> {
+        match &self.0 {
+            Kind::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+}
+
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
         Self(kind)
@@ -140,6 +166,7 @@ impl fmt::Display for Error {
                 Some(message) => write!(f, "the call panicked: {message}"),
                 None => f.write_str("the call panicked"),
             },
+            Kind::Failed(failure) => failure.fmt(f),
             Kind::Taken => f.write_str("the result has already been taken"),
             Kind::Full => f.write_str("the queue of this thread's own executor is full"),
             Kind::Shutdown => f.write_str("cannot schedule new futures after shutdown"),
@@ -159,4 +186,8 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure()?.source()
+    }
+}

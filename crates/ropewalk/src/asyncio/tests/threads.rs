@@ -93,16 +93,27 @@ fn a_thread_runs_a_coroutine_and_waits_for_it() {
             });
             let bad = remote.run_coroutine_threadsafe(|| async { Err::<(), _>(Failure(3).into()) });
             let panics = remote.run_coroutine_threadsafe(|| async { panic!("boom") as Result<()> });
+            let late = remote.run_coroutine_threadsafe(|| async {
+                let slow = async { asyncio::sleep(seconds(3600)).await.map_err(asyncio::Error::from) };
+                asyncio::wait_for(slow, Duration::ZERO).await
+            });
             (
-                good.unwrap().result().unwrap(),
-                bad.unwrap().result().unwrap(),
-                panics.unwrap().result().unwrap(),
+                good.unwrap().result(),
+                bad.unwrap().result(),
+                panics.unwrap().result(),
+                late.unwrap().result(),
             )
         });
-        let (good, bad, panics) = answers.await?;
+        let (good, bad, panics, late) = answers.await?;
         assert_eq!(good?, 42);
-        assert_eq!(failure(&bad.unwrap_err()), Some(3));
-        assert!(panics.unwrap_err().is_panic());
+        let bad = bad.unwrap_err();
+        assert_eq!(bad.failure().unwrap().downcast_ref(), Some(&Failure(3)));
+        assert_eq!(bad.to_string(), "failure 3");
+        assert_eq!(failure(&bad.into()), Some(3));
+        let panics = panics.unwrap_err();
+        assert!(panics.is_panic());
+        assert_eq!(panics.into_panic().unwrap().downcast_ref(), Some(&"boom"));
+        assert!(asyncio::Error::from(late.unwrap_err()).is_timeout());
         Ok(())
     })
     .unwrap();
