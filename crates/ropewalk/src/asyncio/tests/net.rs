@@ -213,6 +213,40 @@ fn datagrams_keep_their_bounds_and_a_cancelled_receive_loses_none() {
 }
 
 #[test]
+fn a_datagram_that_cannot_arrive_is_an_error() {
+    asyncio::run(async {
+        let one = UdpSocket::bind(LOCAL)?;
+        let nobody = UdpSocket::bind(LOCAL)?.local_addr()?;
+        let error = one.send_to(&[0; 70_000], nobody).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+        one.connect(nobody)?;
+        one.send(b"flag").await?;
+        let error = one.recv(&mut [0; 9]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let taken = UdpSocket::bind(one.local_addr()?).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_cancelled_accept_loses_no_connection() {
+    asyncio::run(async {
+        let listener = Rc::new(TcpListener::bind(LOCAL)?);
+        let taker = listener.clone();
+        let task = asyncio::create_task(async move { Ok(taker.accept().await?) });
+        turns(1).await?;
+        let client = std::net::TcpStream::connect(listener.local_addr()?)?;
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(listener.accept().await?.1, client.local_addr()?);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn hosts_have_addresses_or_are_an_error() {
     asyncio::run(async {
         let addresses = getaddrinfo("localhost", 80).await?;

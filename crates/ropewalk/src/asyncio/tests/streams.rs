@@ -301,13 +301,22 @@ fn asks() -> impl Strategy<Value = Ask> {
     ]
 }
 
+async fn answer(reader: &mut StreamReader, ask: Ask) -> Result<Vec<u8>> {
+    match ask {
+        Ask::Some(count) => reader.read(count).await,
+        Ask::Exactly(count) => reader.readexactly(count).await,
+        Ask::Until(separator) => reader.readuntil(separator).await,
+        Ask::Line => reader.readline().await,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn however_bytes_arrive_they_come_out_in_order_and_cut_as_asked(
         parts in prop::collection::vec("[ab\n]{1,30}", 0..12),
-        asks in prop::collection::vec(asks(), 0..40),
+        asks in prop::collection::vec((asks(), any::<bool>()), 0..40),
     ) {
         asyncio::run(async move {
             let all = parts.concat().into_bytes();
@@ -321,26 +330,29 @@ proptest! {
                 }
                 Ok(())
             });
-            for ask in asks {
+            for (ask, impatient) in asks {
+                let mut outcome = match impatient {
+                    true => asyncio::wait_for(answer(&mut reader, ask), Duration::ZERO).await,
+                    false => answer(&mut reader, ask).await,
+                };
+                if outcome.as_ref().is_err_and(asyncio::Error::is_timeout) {
+                    outcome = answer(&mut reader, ask).await; // a cancellation has lost nothing
+                }
                 let separator = match ask {
                     Ask::Until(separator) => separator,
                     _ => b"\n",
                 };
                 let found = left.windows(separator.len()).position(|window| window == separator);
                 let until = found.map(|index| index + separator.len());
-                let (outcome, expected) = match ask {
+                let expected = match ask {
                     Ask::Some(count) => {
-                        let some = reader.read(count).await?;
-                        assert_eq!(some.is_empty(), count == 0 || left.is_empty());
-                        let expected = some.len();
-                        assert!(expected <= count);
-                        (Ok(some), Some(expected))
+                        let some = outcome.as_ref().map_or(0, Vec::len);
+                        assert_eq!(some == 0, count == 0 || left.is_empty());
+                        Some(some).filter(|&some| some <= count)
                     }
-                    Ask::Exactly(count) => {
-                        (reader.readexactly(count).await, Some(count).filter(|&count| count <= left.len()))
-                    }
-                    Ask::Until(_) => (reader.readuntil(separator).await, until),
-                    Ask::Line => (reader.readline().await, until.or(Some(left.len()))),
+                    Ask::Exactly(count) => Some(count).filter(|&count| count <= left.len()),
+                    Ask::Until(_) => until,
+                    Ask::Line => until.or(Some(left.len())),
                 };
                 assert_eq!(outcome.is_ok(), expected.is_some(), "{ask:?}");
                 let taken = match outcome {
