@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 import subprocess
@@ -213,7 +214,12 @@ def timers_at(count: int) -> Callable[[str], float]:
     return measure
 
 
-for _count, _name in ((1000, "timers insert + cancel"), (10, "10 timers"), (10_000, "10 000 timers")):
+for _count, _name in (
+    (1000, "timers insert + cancel"),
+    (10, "10 timers"),
+    (100, "100 timers"),
+    (10_000, "10 000 timers"),
+):
     bench(_name, unit="ns")(timers_at(_count))
 
 
@@ -242,14 +248,21 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.close()
 
 
-def echoing(who: str, serve: Callable[[], Awaitable[Any]], connections: int) -> float:
-    """CPU time of the server's thread for a message of 1 KiB there and back, the client being plain sockets."""
+def echoing(who: str, serve: Callable[[], Awaitable[Any]], connections: int, idle: int = 0) -> float:
+    """CPU time of the server's thread for a message of 1 KiB there and back, the client being plain sockets.
+
+    Server and client have a core each, and connecting is not counted. The client is another process, so that the two do
+    not share a GIL.
+    """
     messages = scaled(30_000) // connections
+    raise_limit()
     port: list[int] = []
     stopping: list[Callable[[], object]] = []
-    ready, used = threading.Event(), [0.0]
+    ready = threading.Event()
+    cores = sorted(os.sched_getaffinity(0))
 
     def server() -> None:
+        os.sched_setaffinity(0, cores[:1])
         loop = new_loop(who)
         asyncio.set_event_loop(loop)
 
@@ -263,39 +276,64 @@ def echoing(who: str, serve: Callable[[], Awaitable[Any]], connections: int) -> 
             listening.close()
             await asyncio.sleep(0.01)
 
-        started = resource.getrusage(resource.RUSAGE_THREAD)
         loop.run_until_complete(work())
-        ended = resource.getrusage(resource.RUSAGE_THREAD)
-        used[0] = ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime
         loop.close()
 
-    # The client is another process, so that the two do not share a GIL.
     thread = threading.Thread(target=server)
     thread.start()
     ready.wait()
-    subprocess.run([sys.executable, "-c", CLIENT, str(port[0]), str(connections), str(messages)], check=True)
+    clock = time.pthread_getcpuclockid(thread.ident or 0)
+    command = [sys.executable, "-c", CLIENT, *map(str, (port[0], connections, messages, idle, cores[-1]))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin
+        assert client.stdout
+        client.stdout.readline()
+        started = time.clock_gettime(clock)
+        client.stdin.write(b"go\n")
+        client.stdin.flush()
+        client.stdout.readline()
+        used = time.clock_gettime(clock) - started
     stopping[0]()
     thread.join()
-    return used[0] / (messages * connections)
+    return used / (messages * connections)
 
 
 CLIENT = """
-import socket, sys
-port, connections, messages = map(int, sys.argv[1:])
-socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+import os, socket, sys
+port, connections, messages, idle, core = map(int, sys.argv[1:])
+os.sched_setaffinity(0, [core])
 data = b"x" * 1024
-for sock in socks:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-for _ in range(messages):
-    for sock in socks:
-        sock.sendall(data)
-    for sock in socks:
-        left = 1024
-        while left:
-            left -= len(sock.recv(left))
-for sock in socks:
+def echo(socks, count):
+    for _ in range(count):
+        for sock in socks:
+            sock.sendall(data)
+        for sock in socks:
+            left = 1024
+            while left:
+                left -= len(sock.recv(left))
+def connect(count):
+    socks = []
+    for number in range(count):
+        socks.append(socket.create_connection(("127.0.0.1", port)))
+        socks[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if number % 50 == 49:
+            echo(socks[-1:], 1)  # by now all are accepted: the queue never overflows
+    return socks
+idle, active = connect(idle), connect(connections)
+echo(active, 10)
+print("connected", flush=True)
+sys.stdin.readline()
+echo(active, messages)
+print("done", flush=True)
+for sock in idle + active:
     sock.close()
 """
+
+
+def raise_limit() -> None:
+    """Allows as many descriptors as there may be, here and in child processes."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def protocol(kind: type[Echo]) -> Callable[[], Awaitable[Any]]:
@@ -325,6 +363,54 @@ def streams_50(who: str) -> float:
 @bench("reply in two writes", unit="us")
 def two_writes(who: str) -> float:
     return echoing(who, protocol(EchoTwice), 1)
+
+
+@bench("reply in two writes, 50 connections", unit="us")
+def two_writes_50(who: str) -> float:
+    return echoing(who, protocol(EchoTwice), 50)
+
+
+def beside(idle: int) -> Callable[[str], float]:
+    return lambda who: echoing(who, protocol(Echo), 1, idle)
+
+
+for _count, _name in ((10, "10"), (100, "100"), (1000, "1 000"), (10_000, "10 000")):
+    bench(f"echo beside {_name} idle connections", unit="us")(beside(_count))
+
+
+@bench("aiohttp request, client + server", unit="us")
+def aiohttp_request(who: str) -> float:
+    import aiohttp
+    from aiohttp import web
+
+    count = scaled(5_000)
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="x" * 1024)
+
+    async def work() -> float:
+        application = web.Application()
+        application.router.add_get("/", answer)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        async with aiohttp.ClientSession() as session:
+
+            async def ask(times: int) -> None:
+                for _ in range(times):
+                    async with session.get(address) as response:
+                        await response.read()
+
+            await ask(50)
+            started = cpu()
+            await ask(count)
+            used = cpu() - started
+        await runner.cleanup()
+        return used / count
+
+    return run(who, work)
 
 
 @bench("run_in_executor round trip", unit="us")
@@ -366,27 +452,46 @@ def task_memory(who: str) -> float:
     return run(who, work)
 
 
-@bench("memory an idle connection", unit="KiB")
-def connection_memory(who: str) -> float:
-    count = 1_000
+@bench("memory a timer", unit="KiB")
+def timer_memory(who: str) -> float:
+    count = 10_000
+    loop = new_loop(who)
+
+    def nothing() -> None:
+        pass
+
+    before = resident()
+    handles = [loop.call_later(60, nothing) for _ in range(count)]
+    used = resident() - before
+    for handle in handles:
+        handle.cancel()
+    loop.close()
+    return used / count
+
+
+def connection_memory(who: str, count: int) -> float:
+    raise_limit()
 
     async def work() -> float:
         loop = asyncio.get_running_loop()
-        pairs = [socket.socketpair() for _ in range(count)]
+        listening = await protocol(Echo)()
+        port = listening.sockets[0].getsockname()[1]
+        await loop.run_in_executor(None, int)
         before = resident()
-        transports = []
-        for near, _ in pairs:
-            transport, _protocol = await loop.connect_accepted_socket(asyncio.Protocol, near)
-            transports.append(transport)
-        used = resident() - before
-        for transport in transports:
-            transport.close()
-        for _, far in pairs:
-            far.close()
-        await asyncio.sleep(0)
+        command = [sys.executable, "-c", CLIENT, *map(str, (port, 1, 0, count - 1, min(os.sched_getaffinity(0))))]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+            assert client.stdout
+            await loop.run_in_executor(None, client.stdout.readline)
+            used = resident() - before
+            client.communicate(b"go\n")
+        listening.close()
+        await asyncio.sleep(0.01)
         return used / count
 
     return run(who, work)
 
+
+bench("memory an idle connection", unit="KiB")(lambda who: connection_memory(who, 1_000))
+bench("memory an idle connection of 10 000", unit="KiB")(lambda who: connection_memory(who, 10_000))
 
 main()
