@@ -29,6 +29,7 @@ pub(crate) enum Kind {
         unfinished: Option<(usize, usize)>,
     },
     Panicked(Arc<Panic>),
+    #[cfg(all(target_os = "linux", not(loom)))]
     Failed(Failure),
     Taken,
     Full,
@@ -42,6 +43,7 @@ pub(crate) enum Kind {
 }
 
 /// A failure that is no panic.
+#[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) type Failure = Arc<dyn std::error::Error + Send + Sync>;
 
 /// A panic on its way to whoever asks for the result.
@@ -80,6 +82,7 @@ impl Error {
 
     /// What the call failed with, if that is a coroutine: one that returned an error. Calls in threads and processes return errors as their
     /// results.
+    #[cfg(all(target_os = "linux", not(loom)))]
     pub fn failure(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         match &self.0 {
             Kind::Failed(failure) => Some(&**failure),
@@ -135,6 +138,7 @@ impl Error {
     }
 }
 
+#[cfg(all(target_os = "linux", not(loom)))]
 impl Error {
     pub(crate) fn failed(failure: Failure) -> Self {
         Kind::Failed(failure).into()
@@ -166,6 +170,7 @@ impl fmt::Display for Error {
                 Some(message) => write!(f, "the call panicked: {message}"),
                 None => f.write_str("the call panicked"),
             },
+            #[cfg(all(target_os = "linux", not(loom)))]
             Kind::Failed(failure) => failure.fmt(f),
             Kind::Taken => f.write_str("the result has already been taken"),
             Kind::Full => f.write_str("the queue of this thread's own executor is full"),
@@ -187,6 +192,7 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {
+    #[cfg(all(target_os = "linux", not(loom)))]
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.failure()?.source()
     }
