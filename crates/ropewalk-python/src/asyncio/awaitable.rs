@@ -108,14 +108,20 @@ unsafe extern "C" fn am_send<T: Steps>(
     // SAFETY: called by the interpreter on an instance of the type, with a place for the result.
     unsafe {
         *result = std::ptr::null_mut();
-        raw::slot(ffi::PySendResult::PYGEN_ERROR, |py| {
+        let go_on = |py: Python<'_>| {
             let (value, kind) = match T::of(object).go_on(py)? {
                 Step::Yield(future) => (future, ffi::PySendResult::PYGEN_NEXT),
                 Step::Return(value) => (value, ffi::PySendResult::PYGEN_RETURN),
             };
             *result = value;
             Ok(kind)
-        })
+        };
+        let failed = ffi::PySendResult::PYGEN_ERROR;
+        if T::PLAIN {
+            raw::hot_slot(failed, go_on)
+        } else {
+            raw::slot(failed, go_on)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! What need not wait makes no future either.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
@@ -11,7 +11,7 @@ use pyo3::types::PyString;
 use pyo3::{ffi, intern};
 
 use super::awaitable::{self, Step, Steps};
-use super::raw::{Class, Part, Visit, attribute, wrapper};
+use super::raw::{Class, Part, Visit, Visited, attribute, wrapper};
 
 /// What a call does.
 pub(super) trait Operation: Sized {
@@ -77,12 +77,12 @@ unsafe impl<T: Operation> Part for Call<T> {
         T::class()
     }
 
-    fn traverse(&self, visit: Visit) -> c_int {
+    fn traverse(&self, visit: Visit) -> Visited {
         let Ok(parts) = self.parts.try_borrow() else {
-            return 0;
+            return Visited::Continue(());
         };
         let Some((operation, waiting)) = &*parts else {
-            return 0;
+            return Visited::Continue(());
         };
         let waiting = waiting
             .iter()

@@ -13,16 +13,17 @@ use super::event_loop::{Entry, Loop};
 use super::future::{Callback, Future, State};
 use super::gil::Gil;
 use super::names::Names;
+use super::raw::Ref;
 use super::task::Task;
 
 struct Inner {
     /// What was asked for, in order; a future may stand in several places. Emptied when the outer future is done.
-    children: Vec<Py<PyAny>>,
+    children: Vec<Ref>,
     /// Different children that are not done.
     left: usize,
-    outer: Option<Py<PyAny>>,
+    outer: Option<Ref>,
     /// The first child that failed.
-    failed: Option<Py<PyAny>>,
+    failed: Option<Ref>,
 }
 
 /// A gathering under way.
@@ -44,7 +45,7 @@ impl Gathering {
         inner.left = inner.left.saturating_sub(1);
         let first = failed && !this.get().return_exceptions && inner.failed.is_none();
         if first {
-            inner.failed = Some(child.object().clone().unbind());
+            inner.failed = Some(child.object().into());
         }
         let due = first || inner.left == 0;
         drop(inner);
@@ -128,9 +129,9 @@ impl Gathering {
         let Ok(inner) = unsafe { self.inner.traversed() }.try_borrow() else {
             return Ok(());
         };
-        inner.children.iter().try_for_each(|child| visit.call(child))?;
-        visit.call(&inner.outer)?;
-        visit.call(&inner.failed)
+        let own = [&inner.outer, &inner.failed];
+        let mut held = inner.children.iter().chain(own.into_iter().flatten());
+        held.try_for_each(|object| visit.call(&**object))
     }
 
     fn __clear__(&self, py: Python<'_>) {
@@ -162,66 +163,82 @@ pub(crate) fn gather<'py>(
         return Ok(None);
     };
     let mut futures = 0;
-    for awaitable in awaitables {
+    for awaitable in awaitables.iter_borrowed() {
         // SAFETY: compares a type.
         if unsafe { ffi::PyCoro_CheckExact(awaitable.as_ptr()) } != 0 {
             continue;
         }
-        match Future::cast(&awaitable).filter(|future| future.is_exact()) {
+        match Future::exact(&awaitable) {
             Some(future) if future.event_loop()?.0.is(&running) => futures += 1,
             _ => return Ok(None),
         }
     }
-    let mut children: Vec<Py<PyAny>> = Vec::with_capacity(awaitables.len());
+    let mut children: Vec<Ref> = Vec::with_capacity(awaitables.len());
     if futures == awaitables.len() {
-        children.extend(awaitables.iter().map(Bound::unbind));
+        children.extend(awaitables.iter().map(Ref::from));
     } else {
-        // A coroutine given twice is one child, as a future given twice is.
+        // A coroutine given twice is one child, as a future given twice is. One that only the tuple has is given once.
         let made = PyDict::new(py);
-        for awaitable in awaitables {
+        for awaitable in awaitables.iter_borrowed() {
+            // SAFETY: reads the count of a live object.
+            let alone = unsafe { ffi::Py_REFCNT(awaitable.as_ptr()) } == 1;
             if Future::cast(&awaitable).is_some() {
-                children.push(awaitable.unbind());
-            } else if let Some(task) = made.get_item(awaitable.as_ptr().addr())? {
-                children.push(task.unbind());
+                children.push((&*awaitable).into());
+            } else if !alone && let Some(task) = made.get_item(awaitable.as_ptr().addr())? {
+                children.push(task.into());
             } else {
-                let task = event_loop.call_method1(intern!(py, "create_task"), (&awaitable,))?;
+                let task = event_loop.call_method1(intern!(py, "create_task"), (awaitable,))?;
                 if Task::cast(&task).is_none() {
                     // A factory's: asyncio goes on with the tasks that there are.
                     return gather_rest(py, awaitables, children, task, return_exceptions).map(Some);
                 }
                 task.setattr(intern!(py, "_log_destroy_pending"), false)?;
-                made.set_item(awaitable.as_ptr().addr(), &task)?;
-                children.push(task.unbind());
+                if !alone {
+                    made.set_item(awaitable.as_ptr().addr(), &task)?;
+                }
+                children.push(task.into());
             }
         }
     }
-    let unique = PyDict::new(py);
-    for child in &children {
-        unique.set_item(child.as_ptr().addr(), child)?;
-    }
-    let outer = outer_class.call1((unique.values(), event_loop))?;
+    let unique = unique(py, &children)?;
+    let outer = outer_class.call1((&unique, event_loop))?;
     let gathering = Gathering {
         inner: Gil::new(RefCell::new(Inner {
             children,
             left: unique.len(),
-            outer: Some(outer.clone().unbind()),
+            outer: Some((&outer).into()),
             failed: None,
         })),
         return_exceptions,
     };
     let gathering = Bound::new(py, gathering)?;
-    for child in unique.values() {
+    for child in &unique {
         // SAFETY: children are futures of ours.
         unsafe { Future::assume(&child) }.add_callback(Callback::Gather((&gathering).into()))?;
     }
     Ok(Some(outer))
 }
 
+/// The different ones among futures of ours, in order. Each is marked, which is cheaper than a set.
+fn unique<'py>(py: Python<'py>, children: &[Ref]) -> PyResult<Bound<'py, PyList>> {
+    let mark = |child: &Ref, marked| {
+        // SAFETY: children are futures of ours.
+        let child = unsafe { Future::assume(child.bind(py)) };
+        std::mem::replace(&mut child.fields().borrow_mut().marked, marked)
+    };
+    let new = children.iter().filter(|child| !mark(child, true));
+    let different: Vec<_> = new.map(|child| child.bind(py)).collect();
+    for child in children {
+        mark(child, false);
+    }
+    PyList::new(py, different)
+}
+
 /// Leaves it to asyncio: `children` and `task` stand for the first of `awaitables`.
 fn gather_rest<'py>(
     py: Python<'py>,
     awaitables: &Bound<'py, PyTuple>,
-    children: Vec<Py<PyAny>>,
+    children: Vec<Ref>,
     task: Bound<'py, PyAny>,
     return_exceptions: bool,
 ) -> PyResult<Bound<'py, PyAny>> {

@@ -25,7 +25,7 @@ use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, ffi, intern};
 use super::context;
 use super::event_loop::Loop;
 use super::names::{Names, is_fatal};
-use super::raw::{self, Class, Part, Ref, Spec, Visit, attribute, method, wrapper};
+use super::raw::{self, Class, Part, Ref, Spec, Visit, Visited, attribute, method, wrapper};
 
 /// More arguments than this are kept as a tuple.
 const FEW: usize = 3;
@@ -159,10 +159,10 @@ unsafe impl Part for Body {
         &HANDLE
     }
 
-    fn traverse(&self, visit: Visit) -> c_int {
+    fn traverse(&self, visit: Visit) -> Visited {
         // None is borrowed while the collector runs: no borrow lasts across an allocation of Python's.
         let Ok(call) = self.call.try_borrow() else {
-            return 0;
+            return Visited::Continue(());
         };
         visit.all(call.held().map(Py::as_ptr))
     }

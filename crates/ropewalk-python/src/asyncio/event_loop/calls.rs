@@ -11,6 +11,7 @@ use super::{Entry, Loop};
 use crate::asyncio::future::Future;
 use crate::asyncio::handle::{Arguments, Handle};
 use crate::asyncio::raw::{Args, hot_method, method, wrapper};
+use crate::asyncio::task::Task;
 
 wrapper!(
     /// A loop of ours.
@@ -78,6 +79,29 @@ impl<'py> Scheduler<'py> {
     }
 }
 
+impl<'py> Scheduler<'py> {
+    fn create_task(&self, args: Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (self.py(), self.event_loop());
+        let factory = this.get().task_factory.get(py).borrow();
+        let factory = factory.as_ref().map(|factory| factory.bind(py).clone());
+        let (coro, kwargs) = args.one_and_others("coro")?;
+        if factory.is_none() {
+            let known = |name| match &kwargs {
+                Some(kwargs) => kwargs.get_item(name),
+                None => Ok(None),
+            };
+            let (name, context) = (known(intern!(py, "name"))?, known(intern!(py, "context"))?);
+            let found = usize::from(name.is_some()) + usize::from(context.is_some());
+            if kwargs.as_ref().is_none_or(|kwargs| kwargs.len() == found) {
+                this.get().check_closed(py)?;
+                return Task::create(this, &coro, name.as_ref(), context.as_ref());
+            }
+        }
+        let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
+        base.call_method("create_task", (this, coro), kwargs.as_ref())
+    }
+}
+
 /// Adds the methods to the class.
 pub(crate) fn add_methods(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<Loop>();
@@ -111,6 +135,13 @@ pub(crate) fn add_methods(py: Python<'_>) -> PyResult<()> {
             |this, args| this.at(args, "when", |_, when| when.extract()),
             "call_at($self, /, when, callback, *args, context=None)\n--\n\n\
              Arrange for a callback to be called at a time of the loop's clock."
+        ),
+        hot_method!(
+            Scheduler,
+            "create_task",
+            |this, args| this.create_task(args),
+            "create_task($self, /, coro, *, name=None, context=None, **kwargs)\n--\n\n\
+             A task of this loop, made by the task factory if there is one."
         ),
         method!(
             Scheduler,

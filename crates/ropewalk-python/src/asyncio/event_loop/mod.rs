@@ -23,7 +23,6 @@ use super::handle::Pending;
 use super::names::Names;
 use super::raw::Ref;
 use super::stream::Stream;
-use super::task::Task;
 pub(crate) use calls::{add_methods, call_soon, call_soon_foreign};
 use descriptors::{Side, Source};
 
@@ -200,37 +199,6 @@ impl Loop {
     /// Whether the loop is in debug mode.
     fn get_debug(&self, py: Python<'_>) -> bool {
         self.debug(py)
-    }
-
-    /// A task of this loop, made by the task factory if there is one.
-    #[pyo3(signature = (coro, *, name=None, context=None, **kwargs))]
-    fn create_task<'py>(
-        this: &Bound<'py, Self>,
-        coro: Bound<'py, PyAny>,
-        name: Option<Bound<'py, PyAny>>,
-        context: Option<Bound<'py, PyAny>>,
-        kwargs: Option<Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = this.py();
-        let factory = this
-            .get()
-            .task_factory
-            .get(py)
-            .borrow()
-            .as_ref()
-            .map(|factory| factory.bind(py).clone());
-        if factory.is_none() && kwargs.is_none() {
-            this.get().check_closed(py)?;
-            return Task::create(this, &coro, name.as_ref(), context.as_ref());
-        }
-        let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
-        for (key, value) in [("name", name), ("context", context)] {
-            if let Some(value) = value {
-                kwargs.set_item(key, value)?;
-            }
-        }
-        let base = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?;
-        base.call_method("create_task", (this, coro), Some(&kwargs))
     }
 
     /// Run turns until the loop is stopped.

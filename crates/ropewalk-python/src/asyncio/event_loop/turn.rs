@@ -1,5 +1,6 @@
 //! A turn of the loop: what it polls, and how it runs what is ready.
 
+use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -73,6 +74,9 @@ impl Loop {
             }
         }
         self.hide(this)?;
+        if self.dirty.get(py).borrow().is_empty() {
+            return Ok(());
+        }
         self.flush(this)
     }
 
@@ -97,20 +101,21 @@ impl Loop {
                 self.hide(this)?;
                 Gathering::run(gathering.bind(py))
             }
-            Entry::Step(task) => self.run_task(this, task.into_bound(py), |task| task.run_step()),
-            Entry::Wakeup(task) => self.run_task(this, task.into_bound(py), |task| task.run_wakeup()),
+            Entry::Step(task) => self.run_task(this, &task.into_bound(py), Task::run_step),
+            Entry::Wakeup(task) => self.run_task(this, &task.into_bound(py), Task::run_wakeup),
         }
     }
 
+    #[inline]
     fn run_task<'py>(
         &self,
         this: &Bound<'py, Self>,
-        task: Bound<'py, PyAny>,
+        task: &Bound<'py, PyAny>,
         step: impl FnOnce(&Task<'py>) -> PyResult<()>,
     ) -> PyResult<()> {
-        self.show(this, &task)?;
+        self.show(this, task)?;
         // SAFETY: entries hold tasks of ours.
-        let task = unsafe { Task::assume(&task) };
+        let task = unsafe { Task::assume(task) };
         let result = task.context().and_then(|context| {
             context::enter(&context)?; // refused when someone has entered it already
             let result = step(task);
@@ -181,19 +186,22 @@ impl Loop {
         }
     }
 
+    #[inline]
     fn hide(&self, this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        if !self.state.get(py).shown.replace(false) {
-            return Ok(());
+        if self.state.get(this.py()).shown.replace(false) {
+            return Self::take_away(this);
         }
+        Ok(())
+    }
+
+    fn take_away(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
         match &Names::get(py)?.current_tasks {
             Some(tasks) => {
-                // Someone else may have taken it away.
-                let tasks = tasks.bind(py);
-                if tasks.contains(this)? {
-                    tasks.del_item(this)
-                } else {
-                    Ok(())
+                match tasks.bind(py).del_item(this) {
+                    // Someone else has taken it away.
+                    Err(error) if error.is_instance_of::<PyKeyError>(py) => Ok(()),
+                    result => result,
                 }
             }
             None => {

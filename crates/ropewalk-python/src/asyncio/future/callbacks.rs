@@ -1,13 +1,12 @@
 //! Who is told when a future is done, and how.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::{Future, State};
 use crate::asyncio::context;
 use crate::asyncio::event_loop;
 use crate::asyncio::gathering::Gathering;
-use crate::asyncio::raw::Ref;
+use crate::asyncio::raw::{Ref, Visit, Visited};
 use crate::asyncio::task::Task;
 
 /// Who is told when a future is done.
@@ -52,15 +51,14 @@ impl Callbacks {
         self.first.into_iter().chain(self.rest)
     }
 
-    /// The objects that the callbacks refer to.
-    pub(super) fn held(&self) -> impl Iterator<Item = *mut ffi::PyObject> {
-        self.iter().flat_map(|callback| {
-            let (object, context) = match callback {
-                Callback::Wakeup(task) => (task.as_ptr(), None),
-                Callback::Gather(gathering) => (gathering.as_ptr(), None),
-                Callback::Call(callable, context) => (callable.as_ptr(), Some(context.as_ptr())),
-            };
-            std::iter::once(object).chain(context)
+    pub(super) fn traverse(&self, visit: Visit) -> Visited {
+        self.iter().try_for_each(|callback| match callback {
+            Callback::Wakeup(task) => visit.object(task.as_ptr()),
+            Callback::Gather(gathering) => visit.object(gathering.as_ptr()),
+            Callback::Call(callable, context) => {
+                visit.object(callable.as_ptr())?;
+                visit.object(context.as_ptr())
+            }
         })
     }
 }
@@ -87,7 +85,6 @@ impl<'py> Future<'py> {
 
     fn schedule(&self, callback: Callback) -> PyResult<()> {
         let py = self.py();
-        let (event_loop, native) = self.event_loop()?;
         match callback {
             Callback::Wakeup(task) => {
                 let task = task.into_bound(py);
@@ -96,6 +93,7 @@ impl<'py> Future<'py> {
             }
             Callback::Gather(gathering) => Gathering::child_done(gathering.bind(py), self),
             Callback::Call(callable, context) => {
+                let (event_loop, native) = self.event_loop()?;
                 event_loop::call_soon(&event_loop, native, callable.bind(py), &self.0, context.bind(py))
             }
         }

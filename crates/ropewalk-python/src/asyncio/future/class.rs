@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList, PyType};
 use pyo3::{IntoPyObjectExt, ffi};
 
 use super::{CLASS, Fields, Future, OFFSET, State, iter};
-use crate::asyncio::event_loop;
+use crate::asyncio::event_loop::{self, Loop};
 use crate::asyncio::names::{Names, error};
 use crate::asyncio::raw::{self, Args, Part, Ref, Spec, Visit, attribute, bind_init, method};
 
@@ -266,10 +266,11 @@ pub(crate) unsafe extern "C" fn tp_traverse(
     // SAFETY: called by the collector on an instance of our types.
     unsafe {
         let visit = Visit::new(visit, arg);
-        match raw::traverse_base(object, visit) {
-            0 => RefCell::<Fields>::of(object).traverse(visit),
-            status => status,
-        }
+        let visit_all = || {
+            raw::traverse_base(object, visit)?;
+            RefCell::<Fields>::of(object).traverse(visit)
+        };
+        raw::status(visit_all())
     }
 }
 
@@ -349,7 +350,8 @@ unsafe extern "C" fn tp_dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the interpreter calls this once, when nothing refers to the object any more.
     unsafe {
         let silent = ffi::Py_TYPE(object) == CLASS.get() && !has_report(object);
-        dealloc(object, silent, end);
+        let nests = RefCell::<Fields>::of(object).borrow().may_nest();
+        dealloc(object, silent, nests, end);
     }
 }
 
@@ -362,11 +364,17 @@ pub(crate) unsafe fn has_report(object: *mut ffi::PyObject) -> bool {
     unsafe { RefCell::<Fields>::of(object).borrow().log_traceback }
 }
 
-/// Frees an object, after its finalizer has run unless that would be `silent`; `end` drops its parts.
+/// Frees an object, after its finalizer has run unless that would be `silent`; `end` drops its parts, which may be the
+/// first of a long chain if it `nests`.
 ///
 /// # Safety
 /// Called from `tp_dealloc` on an instance of our types.
-pub(crate) unsafe fn dealloc(object: *mut ffi::PyObject, silent: bool, end: unsafe fn(*mut ffi::PyObject)) {
+pub(crate) unsafe fn dealloc(
+    object: *mut ffi::PyObject,
+    silent: bool,
+    nests: bool,
+    end: unsafe fn(*mut ffi::PyObject),
+) {
     // SAFETY: the caller's.
     unsafe {
         if !silent && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
@@ -375,14 +383,18 @@ pub(crate) unsafe fn dealloc(object: *mut ffi::PyObject, silent: bool, end: unsa
         ffi::PyObject_GC_UnTrack(object.cast());
         ffi::PyObject_ClearWeakRefs(object);
         raw::clear_base(object);
-        raw::end_nested(object, end);
+        if nests {
+            raw::end_nested(object, end);
+        } else {
+            end(object);
+        }
     }
 }
 
 unsafe extern "C" fn tp_iter(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by the interpreter on an instance of our types.
     unsafe {
-        raw::slot(std::ptr::null_mut(), |py| {
+        raw::hot_slot(std::ptr::null_mut(), |py| {
             let this = Borrowed::from_ptr(py, object);
             Future::assume(&this).check_alive()?;
             Ok(iter::create(py, this.to_owned())?.into_ptr())
@@ -439,13 +451,15 @@ pub(crate) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     CLASS.make(py, spec, Some(names.future.bind(py)))
 }
 
-/// Makes an instance of these fields.
+/// Makes a pending future of a loop of ours.
 #[inline]
-pub(super) fn new(py: Python<'_>, fields: Fields) -> PyResult<Bound<'_, PyAny>> {
+pub(super) fn new<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
+    let source_traceback =
+        Fields::source_traceback(event_loop.py(), event_loop.get().debug(event_loop.py()))?;
     // SAFETY: the type is made; the base's fields are empty, in one that was freed, too.
     unsafe {
-        let object = CLASS.alloc(py)?;
-        RefCell::new(fields).write(object.as_ptr());
+        let object = CLASS.alloc(event_loop.py())?;
+        RefCell::new(Fields::of_own_loop(event_loop, source_traceback)).write(object.as_ptr());
         ffi::PyObject_GC_Track(object.as_ptr().cast());
         Ok(object)
     }

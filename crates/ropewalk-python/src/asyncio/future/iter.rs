@@ -1,14 +1,13 @@
 //! What `await future` iterates: it hands the future to the task once, and then its result to the coroutine.
 
 use std::cell::Cell;
-use std::ffi::c_int;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::{Future, State};
 use crate::asyncio::awaitable::{self, Step, Steps};
-use crate::asyncio::raw::{Class, Part, Ref, Visit};
+use crate::asyncio::raw::{Class, Part, Ref, Visit, Visited};
 
 static CLASS: Class = Class::new();
 
@@ -23,10 +22,10 @@ unsafe impl Part for FutureIter {
         &CLASS
     }
 
-    fn traverse(&self, visit: Visit) -> c_int {
+    fn traverse(&self, visit: Visit) -> Visited {
         // SAFETY: no one has the cell's content in hand while the collector runs: `go_on` puts it back first.
         let future = unsafe { &*self.0.as_ptr() };
-        visit.all(future.as_ref().map(|future| future.as_ptr()))
+        visit.field(future)
     }
 
     fn clear(&self, _: Python<'_>) {

@@ -5,17 +5,16 @@ mod class;
 mod iter;
 
 use std::cell::RefCell;
-use std::ffi::c_int;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
-use pyo3::{IntoPyObjectExt, intern};
+use pyo3::{IntoPyObjectExt, ffi, intern};
 
 use super::event_loop::Loop;
 use super::names::{Names, error};
-use super::raw::{Class, Part, Ref, Visit, wrapper};
+use super::raw::{Class, Part, Ref, Visit, Visited, wrapper};
 use super::task::{self, Task};
 pub(super) use callbacks::Callback;
 use callbacks::Callbacks;
@@ -34,6 +33,8 @@ pub(super) enum State {
 /// What a future holds; see `raw` for the rules.
 pub(super) struct Fields {
     pub(super) state: State,
+    /// Set and cleared by a gathering that looks for futures given twice.
+    pub(super) marked: bool,
     /// Set by `await`, cleared by the task that took the future from the coroutine.
     pub(super) blocking: bool,
     /// Whether the loop is ours.
@@ -54,6 +55,7 @@ impl Fields {
     pub(super) const fn new() -> Self {
         Self {
             state: State::Pending,
+            marked: false,
             blocking: false,
             native: false,
             log_traceback: false,
@@ -70,27 +72,31 @@ impl Fields {
 }
 
 impl Fields {
-    /// The fields of a pending future of a loop of ours.
-    #[inline]
-    pub(super) fn of_own_loop(event_loop: &Bound<'_, Loop>) -> PyResult<Self> {
-        let debug = event_loop.get().debug(event_loop.py());
-        Ok(Self {
-            native: true,
-            ..Self::of_loop(event_loop.as_any(), debug)?
-        })
+    /// Whether to drop them may free a long chain: not those of a future that came to a plain result.
+    fn may_nest(&self) -> bool {
+        // SAFETY: reads the type of a live object.
+        let plain = |result: &Ref| unsafe { ffi::PyType_IS_GC(ffi::Py_TYPE(result.as_ptr())) == 0 };
+        !(self.state == State::Finished && self.exception.is_none() && self.result.as_ref().is_none_or(plain))
     }
 
-    fn of_loop(event_loop: &Bound<'_, PyAny>, debug: bool) -> PyResult<Self> {
-        let py = event_loop.py();
-        let source_traceback = match debug {
-            true => Some(Names::get(py)?.extract_stack.bind(py).call0()?.into()),
-            false => None,
-        };
-        Ok(Self {
-            event_loop: Some(event_loop.into()),
+    /// In debug mode, where the future is made.
+    #[inline]
+    pub(super) fn source_traceback(py: Python<'_>, debug: bool) -> PyResult<Option<Ref>> {
+        match debug {
+            true => Ok(Some(Names::get(py)?.extract_stack.bind(py).call0()?.into())),
+            false => Ok(None),
+        }
+    }
+
+    /// The fields of a pending future of a loop of ours.
+    #[inline]
+    pub(super) fn of_own_loop(event_loop: &Bound<'_, Loop>, source_traceback: Option<Ref>) -> Self {
+        Self {
+            native: true,
+            event_loop: Some(event_loop.as_any().into()),
             source_traceback,
             ..Self::new()
-        })
+        }
     }
 }
 
@@ -108,31 +114,19 @@ unsafe impl Part for RefCell<Fields> {
         OFFSET.load(Relaxed) // the GIL orders it with everything after
     }
 
-    fn traverse(&self, visit: Visit) -> c_int {
+    fn traverse(&self, visit: Visit) -> Visited {
         // None is borrowed while the collector runs: no borrow lasts across an allocation of Python's.
-        let Ok(fields) = self.try_borrow() else { return 0 };
-        let Fields {
-            event_loop,
-            result,
-            exception,
-            exception_traceback,
-            cancel_message,
-            cancelled_exc,
-            source_traceback,
-            callbacks,
-            ..
-        } = &*fields;
-        let own = [
-            event_loop,
-            result,
-            exception_traceback,
-            cancel_message,
-            source_traceback,
-        ];
-        let own = own.into_iter().flatten().map(|object| object.as_ptr());
-        let errors = [exception, cancelled_exc].into_iter().flatten();
-        let errors = errors.map(|error| error.as_ptr());
-        visit.all(own.chain(errors).chain(callbacks.held()))
+        let Ok(fields) = self.try_borrow() else {
+            return Visited::Continue(());
+        };
+        visit.field(&fields.event_loop)?;
+        visit.field(&fields.result)?;
+        visit.field(&fields.exception)?;
+        visit.field(&fields.exception_traceback)?;
+        visit.field(&fields.cancel_message)?;
+        visit.field(&fields.cancelled_exc)?;
+        visit.field(&fields.source_traceback)?;
+        fields.callbacks.traverse(visit)
     }
 
     fn clear(&self, _: Python<'_>) {
@@ -158,9 +152,19 @@ impl<'py> Future<'py> {
         ours.then(|| unsafe { Self::assume(object) })
     }
 
-    /// Whether the class is just ours, so that no method can be overridden.
-    pub(super) fn is_exact(&self) -> bool {
-        CLASS.is_exactly(&self.0) || task::CLASS.is_exactly(&self.0)
+    /// The object as a future, if its class is just ours, so that no method can be overridden.
+    #[inline]
+    pub(super) fn exact<'a>(object: &'a Bound<'py, PyAny>) -> Option<&'a Self> {
+        let exact = CLASS.is_exactly(object) || task::CLASS.is_exactly(object);
+        // SAFETY: just found to be an instance.
+        exact.then(|| unsafe { Self::assume(object) })
+    }
+
+    /// Whether both futures are bound to the same loop.
+    #[inline]
+    pub(super) fn has_loop_of(&self, other: &Self) -> bool {
+        let (a, b) = (self.fields().borrow(), other.fields().borrow());
+        a.event_loop.as_ref().map(|a| a.as_ptr()) == b.event_loop.as_ref().map(|b| b.as_ptr())
     }
 
     pub(super) fn object(&self) -> &Bound<'py, PyAny> {
@@ -189,6 +193,15 @@ impl<'py> Future<'py> {
         }
     }
 
+    /// The loop, if it is ours.
+    #[inline]
+    pub(super) fn own_loop(&self) -> Option<Bound<'py, Loop>> {
+        let fields = self.fields().borrow();
+        let event_loop = fields.event_loop.as_ref().filter(|_| fields.native)?;
+        // SAFETY: the flag says that the loop is ours.
+        Some(unsafe { event_loop.bind(self.py()).clone().cast_into_unchecked() })
+    }
+
     fn class_name(&self) -> &'static str {
         if Task::cast(&self.0).is_some() {
             "Task"
@@ -207,17 +220,22 @@ impl<'py> Future<'py> {
     /// Makes a pending future of a loop of ours, as `loop.create_future()` does.
     #[inline]
     pub(super) fn create(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
-        class::new(event_loop.py(), Fields::of_own_loop(event_loop)?)
+        class::new(event_loop)
     }
 
     /// What both constructors do: forgets what was and binds the future to its loop.
     pub(super) fn init(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<()> {
-        let fresh = match event_loop.cast::<Loop>() {
-            Ok(event_loop) => Fields::of_own_loop(event_loop)?,
-            Err(_) => {
-                let debug = event_loop.call_method0(intern!(self.py(), "get_debug"))?;
-                Fields::of_loop(event_loop, debug.is_truthy()?)?
-            }
+        let py = self.py();
+        let own = event_loop.cast::<Loop>().ok();
+        let debug = match own {
+            Some(own) => own.get().debug(py),
+            None => event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()?,
+        };
+        let fresh = Fields {
+            native: own.is_some(),
+            event_loop: Some(event_loop.into()),
+            source_traceback: Fields::source_traceback(py, debug)?,
+            ..Fields::new()
         };
         let old = self.fields().replace(fresh);
         drop(old);
@@ -301,6 +319,18 @@ impl<'py> Future<'py> {
             return self.set_error(replacement.into_any().cast_into()?);
         }
         self.set_error(exception)
+    }
+
+    /// The exception to be raised where the future is awaited; none if there is a result.
+    #[inline]
+    pub(super) fn raised(&self) -> Option<PyErr> {
+        let mut fields = self.fields().borrow_mut();
+        if fields.state == State::Finished && fields.exception.is_none() {
+            fields.log_traceback = false;
+            return None;
+        }
+        drop(fields);
+        self.result().err()
     }
 
     /// `Future.result`: the result, or the exception to be raised.

@@ -70,6 +70,60 @@ impl<'a, 'py> Args<'a, 'py> {
         })
     }
 
+    /// Sorts the arguments of a function that takes one, named `first`, and any others by name.
+    #[inline]
+    pub(crate) fn one_and_others(
+        self,
+        first: &str,
+    ) -> PyResult<(Borrowed<'a, 'py, PyAny>, Option<Bound<'py, PyDict>>)> {
+        match (&self.names, self.positional) {
+            // SAFETY: arguments live as long as the call.
+            (None, &[one]) => Ok((unsafe { Borrowed::from_ptr(self.py, one) }, None)),
+            _ => self.one_and_others_by_name(first),
+        }
+    }
+
+    #[cold]
+    fn one_and_others_by_name(
+        self,
+        first: &str,
+    ) -> PyResult<(Borrowed<'a, 'py, PyAny>, Option<Bound<'py, PyDict>>)> {
+        let function = self.function;
+        let keywords = self.names.as_ref().map_or(0, |names| names.len());
+        let (by_position, by_name) = self.positional.split_at(self.positional.len() - keywords);
+        // SAFETY: arguments live as long as the call.
+        let object = |&pointer: &*mut ffi::PyObject| unsafe { Borrowed::from_ptr(self.py, pointer) };
+        if by_position.len() > 1 {
+            let given = by_position.len() + 1;
+            let message = format!("{function}() takes 2 positional arguments but {given} were given");
+            return Err(PyTypeError::new_err(message));
+        }
+        let mut one = by_position.first().map(object);
+        let others = PyDict::new(self.py);
+        for (name, value) in self
+            .names
+            .iter()
+            .flat_map(|names| names.iter())
+            .zip(by_name.iter().map(object))
+        {
+            if name.eq(first)? {
+                if one.replace(value).is_some() {
+                    let message = format!("{function}() got multiple values for argument '{first}'");
+                    return Err(PyTypeError::new_err(message));
+                }
+            } else {
+                others.set_item(name, value)?;
+            }
+        }
+        match one {
+            Some(one) => Ok((one, Some(others))),
+            None => {
+                let message = format!("{function}() missing 1 required positional argument: '{first}'");
+                Err(PyTypeError::new_err(message))
+            }
+        }
+    }
+
     #[cold]
     fn call_by_name<const N: usize>(self, names: [&str; N]) -> PyResult<Call<'a, 'py, N>> {
         let keywords = self.names.as_ref().map_or(0, |names| names.len());

@@ -146,7 +146,7 @@ macro_rules! attribute {
 pub(crate) use attribute;
 
 /// How many instances that were freed are kept for the next ones.
-const SPARE: usize = 512;
+const SPARE: usize = 1024;
 
 /// One of our types.
 pub(crate) struct Class {

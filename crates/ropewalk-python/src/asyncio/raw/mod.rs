@@ -22,7 +22,7 @@ mod nesting;
 
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
+use std::ops::{ControlFlow, Deref};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -168,7 +168,7 @@ pub(super) unsafe trait Part: Sized {
     }
 
     /// Visits every object that it refers to.
-    fn traverse(&self, visit: Visit) -> c_int;
+    fn traverse(&self, visit: Visit) -> Visited;
 
     /// Gives up every reference.
     fn clear(&self, py: Python<'_>);
@@ -215,17 +215,35 @@ impl Visit {
         Self { visit, arg }
     }
 
-    /// Visits objects that are owned, until one asks to stop.
-    pub(super) fn all(self, objects: impl IntoIterator<Item = *mut ffi::PyObject>) -> c_int {
-        for object in objects {
-            // SAFETY: the collector's own function, on an object that lives.
-            let status = unsafe { (self.visit)(object, self.arg) };
-            if status != 0 {
-                return status;
-            }
+    #[inline]
+    pub(super) fn object(self, object: *mut ffi::PyObject) -> Visited {
+        // SAFETY: the collector's own function, on an object that lives.
+        match unsafe { (self.visit)(object, self.arg) } {
+            0 => ControlFlow::Continue(()),
+            status => ControlFlow::Break(status),
         }
-        0
     }
+
+    /// Visits what a field may hold.
+    #[inline]
+    pub(super) fn field<T>(self, field: &Option<Ref<T>>) -> Visited {
+        match field {
+            Some(object) => self.object(object.as_ptr()),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    pub(super) fn all(self, mut objects: impl Iterator<Item = *mut ffi::PyObject>) -> Visited {
+        objects.try_for_each(|object| self.object(object))
+    }
+}
+
+/// Whether to go on, or the status with which to end at once.
+pub(super) type Visited = ControlFlow<c_int>;
+
+/// What `tp_traverse` returns.
+pub(super) fn status(visited: Visited) -> c_int {
+    visited.break_value().unwrap_or(0)
 }
 
 /// `tp_traverse` of a type without a base that holds a `T`.
@@ -237,10 +255,11 @@ pub(super) unsafe extern "C" fn tp_traverse<T: Part>(
     // SAFETY: called by the collector on an instance of the type.
     unsafe {
         let visit = Visit::new(visit, arg);
-        match visit.all([ffi::Py_TYPE(object).cast()]) {
-            0 => T::of(object).traverse(visit),
-            status => status,
-        }
+        let visit_all = || {
+            visit.object(ffi::Py_TYPE(object).cast())?;
+            T::of(object).traverse(visit)
+        };
+        status(visit_all())
     }
 }
 
@@ -294,19 +313,35 @@ unsafe extern "C" {
 ///
 /// # Safety
 /// Called from `tp_traverse` with its object.
-pub(super) unsafe fn traverse_base(object: *mut ffi::PyObject, visit: Visit) -> c_int {
+pub(super) unsafe fn traverse_base(object: *mut ffi::PyObject, visit: Visit) -> Visited {
     // SAFETY: reads the object's head and its dictionary, which are valid while the collector runs.
     unsafe {
-        let status = visit.all([ffi::Py_TYPE(object).cast()]);
-        if status != 0 {
-            return status;
-        }
+        visit.object(ffi::Py_TYPE(object).cast())?;
         #[cfg(Py_3_13)]
-        return PyObject_VisitManagedDict(object, visit.visit, visit.arg);
+        match PyObject_VisitManagedDict(object, visit.visit, visit.arg) {
+            0 => ControlFlow::Continue(()),
+            status => ControlFlow::Break(status),
+        }
         #[cfg(not(Py_3_13))]
-        {
-            let dict = _PyObject_GetDictPtr(object);
-            visit.all(dict.as_ref().copied().filter(|dict| !dict.is_null()))
+        match dict(object).as_ref() {
+            Some(dict) if !dict.is_null() => visit.object(*dict),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Where an object keeps its `__dict__`.
+///
+/// # Safety
+/// The object lives.
+#[cfg(not(Py_3_13))]
+#[inline]
+unsafe fn dict(object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject {
+    // SAFETY: the caller's; a positive offset is one into the instance.
+    unsafe {
+        match (*ffi::Py_TYPE(object)).tp_dictoffset {
+            offset @ 1.. => object.byte_offset(offset).cast(),
+            _ => _PyObject_GetDictPtr(object),
         }
     }
 }
@@ -322,7 +357,7 @@ pub(super) unsafe fn clear_base(object: *mut ffi::PyObject) {
         PyObject_ClearManagedDict(object);
         #[cfg(not(Py_3_13))]
         {
-            let dict = _PyObject_GetDictPtr(object);
+            let dict = dict(object);
             if !dict.is_null() {
                 ffi::Py_XDECREF(std::ptr::replace(dict, std::ptr::null_mut()));
             }

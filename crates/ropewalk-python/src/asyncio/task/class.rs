@@ -9,8 +9,8 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{IntoPyObjectExt, ffi};
 
 use super::all::Links;
-use super::{CLASS, Fields, Name, Own, Task, as_name};
-use crate::asyncio::event_loop;
+use super::{CLASS, Fields, Name, Own, Task, as_name, check_arguments};
+use crate::asyncio::event_loop::{self, Loop};
 use crate::asyncio::future::{self, State};
 use crate::asyncio::names::Names;
 use crate::asyncio::raw::{self, Args, Part, Spec, Visit, attribute, bind_init, method};
@@ -217,8 +217,8 @@ unsafe extern "C" fn tp_init(
             let this = Task::assume(&this);
             this.fields().borrow_mut().log_destroy_pending = false; // until the arguments are found good
             let event_loop = event_loop::or_current(py, event_loop)?;
-            let fields = Fields::of_coro(&coro, name.as_ref(), context.as_ref())?;
-            this.init(&event_loop, fields, eager)?;
+            let (name, context) = check_arguments(&coro, name.as_ref(), context.as_ref())?;
+            this.init(&event_loop, Fields::of_coro(&coro, name, context), eager)?;
             Ok(0)
         })
     }
@@ -232,7 +232,7 @@ unsafe extern "C" fn tp_traverse(
     // SAFETY: called by the collector on an instance of our type.
     unsafe {
         match future::tp_traverse(object, visit, arg) {
-            0 => Own::of(object).traverse(Visit::new(visit, arg)),
+            0 => raw::status(Own::of(object).traverse(Visit::new(visit, arg))),
             status => status,
         }
     }
@@ -290,7 +290,7 @@ unsafe extern "C" fn tp_dealloc(object: *mut ffi::PyObject) {
         let done = outcome.borrow().state != State::Pending || !own.fields.borrow().log_destroy_pending;
         let silent = ffi::Py_TYPE(object) == CLASS.get() && done && !future::has_report(object);
         Links::unlink(object);
-        future::dealloc(object, silent, end);
+        future::dealloc(object, silent, true, end);
     }
 }
 
@@ -335,14 +335,21 @@ pub(crate) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     CLASS.make(py, spec, Some(Names::get(py)?.task.bind(py)))
 }
 
-/// Makes an instance of these fields.
+/// Makes a pending task of a loop of ours.
 #[inline]
-pub(super) fn new(py: Python<'_>, outcome: future::Fields, fields: Fields) -> PyResult<Bound<'_, PyAny>> {
+pub(super) fn new<'py>(
+    event_loop: &Bound<'py, Loop>,
+    coro: &Bound<'py, PyAny>,
+    name: Name,
+    context: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let source_traceback = future::Fields::source_traceback(py, event_loop.get().debug(py))?;
     // SAFETY: the type is made; the base's fields are empty, in one that was freed, too.
     unsafe {
         let object = CLASS.alloc(py)?;
-        RefCell::new(outcome).write(object.as_ptr());
-        Own::new(fields).write(object.as_ptr());
+        RefCell::new(future::Fields::of_own_loop(event_loop, source_traceback)).write(object.as_ptr());
+        Own::new(Fields::of_coro(coro, name, context)).write(object.as_ptr());
         ffi::PyObject_GC_Track(object.as_ptr().cast());
         Ok(object)
     }

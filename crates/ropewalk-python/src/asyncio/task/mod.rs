@@ -9,7 +9,6 @@ mod class;
 mod step;
 
 use std::cell::{Cell, RefCell};
-use std::ffi::c_int;
 
 use pyo3::exceptions::{PyBaseException, PyRecursionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -21,7 +20,7 @@ use super::event_loop::{Entry, Loop};
 use super::future::{self, Future, State};
 use super::gil::Gil;
 use super::names::Names;
-use super::raw::{Class, Part, Ref, Visit, wrapper};
+use super::raw::{Class, Part, Ref, Visit, Visited, wrapper};
 use all::Links;
 pub(super) use class::build;
 
@@ -66,39 +65,44 @@ impl Fields {
 }
 
 impl Fields {
-    fn of_coro(
-        coro: &Bound<'_, PyAny>,
-        name: Option<&Bound<'_, PyAny>>,
-        context: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let py = coro.py();
-        // SAFETY: compares a type.
-        let native = unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) != 0 };
-        if !native && !Names::get(py)?.iscoroutine.bind(py).call1((coro,))?.is_truthy()? {
-            return Err(PyTypeError::new_err(format!(
-                "a coroutine was expected, got {}",
-                coro.repr()?
-            )));
-        }
-        let context = match context.filter(|context| !context.is_none()) {
-            Some(context) => context.clone(),
-            None => context::copy(py)?,
-        };
-        let name = match name.filter(|name| !name.is_none()) {
-            Some(name) => Name::Given(as_name(name)?),
-            None => {
-                let number = NUMBER.get(py);
-                number.set(number.get() + 1);
-                Name::Number(number.get())
-            }
-        };
-        Ok(Self {
+    #[inline]
+    fn of_coro(coro: &Bound<'_, PyAny>, name: Name, context: Bound<'_, PyAny>) -> Self {
+        Self {
             coro: Some(coro.into()),
             context: Some(context.into()),
             name,
             ..Self::new()
-        })
+        }
     }
+}
+
+/// What a constructor makes of its arguments.
+#[inline]
+fn check_arguments<'py>(
+    coro: &Bound<'py, PyAny>,
+    name: Option<&Bound<'py, PyAny>>,
+    context: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Name, Bound<'py, PyAny>)> {
+    let py = coro.py();
+    // SAFETY: compares a type.
+    let native = unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) != 0 };
+    if !native && !Names::get(py)?.iscoroutine.bind(py).call1((coro,))?.is_truthy()? {
+        let message = format!("a coroutine was expected, got {}", coro.repr()?);
+        return Err(PyTypeError::new_err(message));
+    }
+    let context = match context.filter(|context| !context.is_none()) {
+        Some(context) => context.clone(),
+        None => context::copy(py)?,
+    };
+    let name = match name.filter(|name| !name.is_none()) {
+        Some(name) => Name::Given(as_name(name)?),
+        None => {
+            let number = NUMBER.get(py);
+            number.set(number.get() + 1);
+            Name::Number(number.get())
+        }
+    };
+    Ok((name, context))
 }
 
 /// The part of a task behind the future's fields.
@@ -127,27 +131,19 @@ unsafe impl Part for Own {
         RefCell::<future::Fields>::offset() + size_of::<RefCell<future::Fields>>()
     }
 
-    fn traverse(&self, visit: Visit) -> c_int {
+    fn traverse(&self, visit: Visit) -> Visited {
         // None is borrowed while the collector runs: no borrow lasts across an allocation of Python's.
         let Ok(fields) = self.fields.try_borrow() else {
-            return 0;
+            return Visited::Continue(());
         };
-        let Fields {
-            coro,
-            context,
-            waiter,
-            throw,
-            name,
-            ..
-        } = &*fields;
-        let name = if let Name::Given(name) = name {
-            Some(name)
-        } else {
-            None
-        };
-        let own = [coro.as_ref(), context.as_ref(), waiter.as_ref(), name];
-        let own = own.into_iter().flatten().map(|object| object.as_ptr());
-        visit.all(own.chain(throw.iter().map(|error| error.as_ptr())))
+        visit.field(&fields.coro)?;
+        visit.field(&fields.context)?;
+        visit.field(&fields.waiter)?;
+        visit.field(&fields.throw)?;
+        match &fields.name {
+            Name::Given(name) => visit.object(name.as_ptr()),
+            Name::Number(_) => Visited::Continue(()),
+        }
     }
 
     fn clear(&self, _: Python<'_>) {
@@ -201,8 +197,8 @@ impl<'py> Task<'py> {
         name: Option<&Bound<'py, PyAny>>,
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let fields = Fields::of_coro(coro, name, context)?;
-        let task = class::new(event_loop.py(), future::Fields::of_own_loop(event_loop)?, fields)?;
+        let (name, context) = check_arguments(coro, name, context)?;
+        let task = class::new(event_loop, coro, name, context)?;
         // SAFETY: just made.
         unsafe { Self::assume(&task) }.start()?;
         Ok(task)
@@ -289,7 +285,7 @@ impl<'py> Task<'py> {
         message: Option<Bound<'py, PyAny>>,
     ) -> PyResult<bool> {
         let py = self.py();
-        if let Some(future) = Future::cast(waiter).filter(|future| future.is_exact()) {
+        if let Some(future) = Future::exact(waiter) {
             return match Task::cast(waiter) {
                 Some(task) => task.cancel(message),
                 None => future.cancel(message),
@@ -331,8 +327,7 @@ impl<'py> Task<'py> {
             let Some(waiter) = waiter else {
                 return task.cancel_soon(message);
             };
-            let exact = Future::cast(&waiter).is_some_and(|future| future.is_exact());
-            if !exact || Task::cast(&waiter).is_none() {
+            if Future::exact(&waiter).is_none() || Task::cast(&waiter).is_none() {
                 return if task.cancel_through(&waiter, message.clone())? {
                     Ok(true)
                 } else {

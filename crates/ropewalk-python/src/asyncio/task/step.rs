@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use pyo3::{ffi, intern};
 
 use super::Task;
-use crate::asyncio::event_loop::{self, Entry, Loop};
+use crate::asyncio::event_loop::{self, Entry};
 use crate::asyncio::future::{Callback, Future, State};
 use crate::asyncio::names::{Names, error, is_fatal};
 use crate::asyncio::raw::{self, Ref};
@@ -14,26 +14,21 @@ use crate::asyncio::raw::{self, Ref};
 impl<'py> Task<'py> {
     /// Makes a step of the task ready, on whatever loop.
     pub(super) fn push(&self, entry: fn(Ref) -> Entry) -> PyResult<()> {
-        let (event_loop, native) = self.future().event_loop()?;
-        if native {
-            // SAFETY: the flag says that the loop is ours.
-            let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
-            return event_loop.get().push(event_loop, entry(Ref::from(&self.0)));
+        if let Some(event_loop) = self.future().own_loop() {
+            return event_loop.get().push(&event_loop, entry(Ref::from(&self.0)));
         }
+        let (event_loop, _) = self.future().event_loop()?;
         let step = self.callable(&STEP)?;
         event_loop::call_soon_foreign(&event_loop, &step, None, &self.context()?)
     }
 
     /// Makes the task ready because `future`, which it awaits, is done.
     pub(crate) fn wake(&self, future: &Bound<'py, PyAny>) -> PyResult<()> {
-        let (event_loop, native) = self.future().event_loop()?;
-        if native {
-            // SAFETY: the flag says that the loop is ours.
-            let event_loop = unsafe { event_loop.cast_unchecked::<Loop>() };
-            return event_loop
-                .get()
-                .push(event_loop, Entry::Wakeup(Ref::from(&self.0)));
+        if let Some(event_loop) = self.future().own_loop() {
+            let entry = Entry::Wakeup(Ref::from(&self.0));
+            return event_loop.get().push(&event_loop, entry);
         }
+        let (event_loop, _) = self.future().event_loop()?;
         let wakeup = self.wakeup_callable()?;
         event_loop::call_soon_foreign(&event_loop, &wakeup, Some(future), &self.context()?)
     }
@@ -72,23 +67,19 @@ impl<'py> Task<'py> {
     }
 
     fn wakeup(&self, done: &Bound<'py, PyAny>) -> PyResult<()> {
-        let result = match Future::cast(done).filter(|future| future.is_exact()) {
-            Some(future) => future.result(),
-            None => done.call_method0(intern!(self.py(), "result")),
+        let raised = match Future::exact(done) {
+            Some(future) => future.raised(),
+            None => done.call_method0(intern!(self.py(), "result")).err(),
         };
-        match result {
-            Ok(_) => self.step(None),
-            Err(error) => self.step(Some(error.into_value(self.py()).into_bound(self.py()))),
-        }
+        self.step(raised.map(|error| error.into_value(self.py()).into_bound(self.py())))
     }
 
     pub(super) fn step(&self, mut exception: Option<Bound<'py, PyBaseException>>) -> PyResult<()> {
         let py = self.py();
-        let names = Names::get(py)?;
         if self.future().state() != State::Pending {
             let thrown = exception.map_or_else(|| "None".into(), |exception| exception.to_string());
             let message = format!("__step(): already done: {} {thrown}", self.0.repr()?);
-            return Err(error(py, &names.invalid_state_error, message));
+            return Err(error(py, &Names::get(py)?.invalid_state_error, message));
         }
         let mut fields = self.fields().borrow_mut();
         let cancelled = std::mem::replace(&mut fields.must_cancel, false);
@@ -99,12 +90,12 @@ impl<'py> Task<'py> {
         let Some(coro) = coro else {
             return Err(PyRuntimeError::new_err("uninitialized Task object"));
         };
-        if cancelled
-            && !exception
-                .as_ref()
-                .is_some_and(|e| e.is_instance(names.cancelled_error.bind(py)).unwrap_or(false))
-        {
-            exception = Some(self.future().make_cancelled_error()?);
+        if cancelled {
+            let cancelled_error = Names::get(py)?.cancelled_error.bind(py);
+            let thrown = exception.as_ref();
+            if !thrown.is_some_and(|thrown| thrown.is_instance(cancelled_error).unwrap_or(false)) {
+                exception = Some(self.future().make_cancelled_error()?);
+            }
         }
         let sent = match exception {
             None => send(&coro),
@@ -133,7 +124,7 @@ impl<'py> Task<'py> {
             Err(raised) => {
                 self.unlink();
                 let raised = raised.into_value(py).into_bound(py);
-                if raised.is_instance(names.cancelled_error.bind(py))? {
+                if raised.is_instance(Names::get(py)?.cancelled_error.bind(py))? {
                     let old = self
                         .future()
                         .fields()
@@ -157,11 +148,9 @@ impl<'py> Task<'py> {
     /// Waits for what the coroutine has yielded.
     fn wait_for(&self, awaited: Bound<'py, PyAny>) -> PyResult<()> {
         let py = self.py();
-        if let Some(future) = Future::cast(&awaited).filter(|future| future.is_exact()) {
-            let (its_loop, _) = future.event_loop()?;
-            let own = self.future().event_loop()?.0;
+        if let Some(future) = Future::exact(&awaited) {
             let blocking = std::mem::replace(&mut future.fields().borrow_mut().blocking, false);
-            return if !its_loop.is(&own) {
+            return if !future.has_loop_of(self.future()) {
                 self.fail_foreign(&awaited)
             } else if !blocking {
                 self.fail_yield(&awaited)
