@@ -145,7 +145,7 @@ async def test_a_reset_in_the_middle_of_a_read(notes: Notes) -> None:
 
 @as_with_asyncio
 async def test_a_reset_in_the_middle_of_a_write(notes: Notes) -> None:
-    server, client, reader, writer = await accepted()
+    server, client, _reader, writer = await accepted()
     writer.write(bytes(20_000_000))
     drain = asyncio.ensure_future(outcome(writer.drain()))
     await asyncio.sleep(0)
@@ -156,7 +156,7 @@ async def test_a_reset_in_the_middle_of_a_write(notes: Notes) -> None:
 
 @as_with_asyncio
 async def test_a_reset_after_a_close_that_still_writes(notes: Notes) -> None:
-    server, client, reader, writer = await accepted()
+    server, client, _reader, writer = await accepted()
     writer.write(bytes(20_000_000))
     writer.close()
     await asyncio.sleep(0)
@@ -238,7 +238,7 @@ if sys.version_info >= (3, 11):
     @as_with_asyncio
     async def test_a_reset_in_start_tls(notes: Notes) -> None:
         listening, served = await listener(read_and_reset)
-        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        _reader, writer = await asyncio.open_connection(*listening.getsockname())
         notes.append(await outcome(writer.start_tls(tls()[1], server_hostname="localhost")))
         writer.close()
         await served
@@ -346,7 +346,15 @@ def life(kind: type[Raising], where: str) -> Callable[[Notes], Coroutine[Any, An
     return scenario
 
 
-CALLBACKS = "connection_made data_received eof_received pause_writing resume_writing connection_lost nowhere".split()
+CALLBACKS = [
+    "connection_made",
+    "data_received",
+    "eof_received",
+    "pause_writing",
+    "resume_writing",
+    "connection_lost",
+    "nowhere",
+]
 
 
 @pytest.mark.parametrize("where", CALLBACKS)
