@@ -162,7 +162,10 @@ impl Shared {
                 let write = std::future::poll_fn(|cx| {
                     self.transport.poll_write(cx, self.buffer.borrow().as_slices().0)
                 });
-                let count = write.await?;
+                let count = match write.await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()), // or it would be tried for ever
+                    count => count,
+                };
                 self.buffer.borrow_mut().drain(..count);
                 if self.buffer.borrow().len() <= LOW {
                     self.drained.tell_all(true);

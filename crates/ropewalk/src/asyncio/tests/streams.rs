@@ -164,6 +164,44 @@ fn a_writer_whose_task_is_cancelled_sends_nothing_out_of_order() {
 }
 
 #[test]
+fn a_stream_of_another_library_that_takes_nothing_is_an_error() {
+    use std::{io, pin::Pin, task::Context, task::Poll};
+
+    struct Full;
+
+    impl futures_io::AsyncRead for Full {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::Error::other("broken")))
+        }
+    }
+
+    impl futures_io::AsyncWrite for Full {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(0))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending // for ever, and nobody waits for it
+        }
+    }
+
+    asyncio::run(async {
+        let (mut reader, mut writer) = split(Full);
+        writer.write(b"flag");
+        let error = io::Error::from(writer.wait_closed().await.unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::WriteZero);
+        assert_eq!(reader.readline().await.unwrap_err().to_string(), "broken");
+        writer.close();
+        turns(3).await
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_cancelled_read_keeps_what_has_come() {
     asyncio::run(async {
         let (reader, mut writer) = connected(|mut reader, mut writer| async move {
