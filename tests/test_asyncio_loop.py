@@ -103,6 +103,39 @@ def test_a_hundred_thousand_cancelled_timers_leave_nothing_behind(loop: EventLoo
     assert ref() is None
 
 
+def count_call_soon(base: type[asyncio.BaseEventLoop]) -> int:
+    """How often the `call_soon` of a subclass is called for tasks that sleep, wait for a future and are gathered."""
+
+    class Loop(base):  # type: ignore[misc, valid-type]
+        def call_soon(self, callback, *args, context=None):  # type: ignore[no-untyped-def]
+            scheduled.append(callback)
+            return super().call_soon(callback, *args, context=context)
+
+    async def work(future: asyncio.Future[int]) -> int:
+        assert asyncio.current_task() is not None
+        await asyncio.sleep(0)
+        return await future
+
+    async def main() -> list[int]:
+        future = loop.create_future()
+        tasks = [loop.create_task(work(future)) for _ in range(3)]
+        await asyncio.sleep(0)
+        future.set_result(7)
+        return await ropewalk.gather(*tasks)  # type: ignore[no-any-return]
+
+    scheduled: list[object] = []
+    loop = Loop()
+    try:
+        assert loop.run_until_complete(main()) == [7, 7, 7]
+    finally:
+        loop.close()
+    return len(scheduled)
+
+
+def test_the_steps_of_tasks_go_through_a_call_soon_that_a_subclass_has() -> None:
+    assert count_call_soon(EventLoop) == count_call_soon(asyncio.SelectorEventLoop) > 10
+
+
 def test_a_callback_that_raises_is_reported_and_the_others_run(loop: EventLoop) -> None:
     reports: list[dict[str, object]] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))
@@ -416,6 +449,25 @@ def test_an_interpreter_that_ends_in_the_middle_does_not_crash(leave: str) -> No
     assert done.returncode == 0, done.stderr
     assert "Fatal" not in done.stderr
     assert "panicked" not in done.stderr
+
+
+def test_exit_functions_find_the_loops_of_daemon_threads_running_whenever_they_were_registered() -> None:
+    done = run_python("""
+import asyncio, atexit, threading
+
+def ask(name):
+    print(name, asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "answers"), loop).result())
+
+atexit.register(ask, "before")
+import ropewalk.asyncio
+atexit.register(ask, "after")
+loop = ropewalk.asyncio.EventLoop()
+running = threading.Event()
+loop.call_soon(running.set)
+threading.Thread(target=loop.run_forever, daemon=True).start()
+running.wait()
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "after answers\nbefore answers\n", "")
 
 
 def test_tasks_in_a_circle_cannot_be_cancelled_and_do_not_crash() -> None:

@@ -183,7 +183,25 @@ gc.callbacks.append(_before_collection)
 _elsewhere: set[EventLoop] = set()
 
 
-@atexit.register
+class _AtExit:
+    """Halts the loops of daemon threads once every function registered with `atexit` has run, whatever their order.
+
+    The registration is the only one to refer to the instance, and is dropped then.
+    """
+
+    ending = False
+
+    def __call__(self) -> None:
+        self.ending = True
+
+    def __del__(self) -> None:
+        if self.ending:
+            _halt()
+
+
+atexit.register(_AtExit())
+
+
 def _halt() -> None:
     """Halt the loops of daemon threads, waiting a second for busy ones.
 

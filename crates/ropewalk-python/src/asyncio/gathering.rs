@@ -159,8 +159,9 @@ pub(crate) fn gather<'py>(
         .events
         .bind(py)
         .call_method0(intern!(py, "_get_running_loop"))?;
-    let Ok(event_loop) = running.cast::<Loop>() else {
-        return Ok(None);
+    let event_loop = match running.cast::<Loop>() {
+        Ok(event_loop) if event_loop.get().is_direct() => event_loop,
+        _ => return Ok(None),
     };
     let mut futures = 0;
     for awaitable in awaitables.iter_borrowed() {

@@ -13,8 +13,8 @@ use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
 use ropewalk::asyncio::engine::{Clock, Engine, Host};
 
 use super::gathering::Gathering;
@@ -62,6 +62,8 @@ pub(crate) struct Loop {
     /// None once the loop is closed: its descriptors go at once, whoever still holds the loop.
     engine: Gil<RefCell<Option<Engine<Python_>>>>,
     state: Gil<Flags>,
+    /// Whether tasks may go past `call_soon`: not where a subclass has its own.
+    is_direct: bool,
     task_factory: Gil<RefCell<Option<Py<PyAny>>>>,
     current_handle: Gil<RefCell<Option<Py<PyAny>>>>,
     /// Streams that have something to send at the end of the turn.
@@ -84,6 +86,10 @@ struct Flags {
 impl Loop {
     pub(super) fn debug(&self, py: Python<'_>) -> bool {
         self.state.get(py).debug.get()
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        self.is_direct
     }
 
     /// The engine, borrowed for some moves.
@@ -157,10 +163,18 @@ impl Loop {
 #[pymethods]
 impl Loop {
     #[new]
+    #[classmethod]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    fn new(
+        class: &Bound<'_, PyType>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         let engine = Engine::new().map_err(|error| os_error(&error))?;
+        let call_soon = intern!(class.py(), "call_soon");
+        let own = class.py().get_type::<Self>().getattr(call_soon)?;
         Ok(Self {
+            is_direct: class.getattr(call_soon)?.is(&own),
             engine: Gil::new(RefCell::new(Some(engine))),
             state: Gil::new(Flags {
                 closed: Cell::new(false),

@@ -37,7 +37,7 @@ pub(super) struct Fields {
     pub(super) marked: bool,
     /// Set by `await`, cleared by the task that took the future from the coroutine.
     pub(super) blocking: bool,
-    /// Whether the loop is ours.
+    /// Whether the loop is ours, and its `call_soon` too.
     pub(super) native: bool,
     pub(super) log_traceback: bool,
     /// None before `__init__`.
@@ -92,7 +92,7 @@ impl Fields {
     #[inline]
     pub(super) fn of_own_loop(event_loop: &Bound<'_, Loop>, source_traceback: Option<Ref>) -> Self {
         Self {
-            native: true,
+            native: event_loop.get().is_direct(),
             event_loop: Some(event_loop.as_any().into()),
             source_traceback,
             ..Self::new()
@@ -193,7 +193,7 @@ impl<'py> Future<'py> {
         }
     }
 
-    /// The loop, if it is ours.
+    /// The loop, if it is ours and its `call_soon` too.
     #[inline]
     pub(super) fn own_loop(&self) -> Option<Bound<'py, Loop>> {
         let fields = self.fields().borrow();
@@ -232,7 +232,7 @@ impl<'py> Future<'py> {
             None => event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()?,
         };
         let fresh = Fields {
-            native: own.is_some(),
+            native: own.is_some_and(|own| own.get().is_direct()),
             event_loop: Some(event_loop.into()),
             source_traceback: Fields::source_traceback(py, debug)?,
             ..Fields::new()

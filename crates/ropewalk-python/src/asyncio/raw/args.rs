@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 /// The arguments of a function that schedules a call.
 pub(crate) struct Call<'a, 'py, const N: usize> {
@@ -137,7 +137,7 @@ impl<'a, 'py> Args<'a, 'py> {
         }
         let mut context = None;
         for (name, pointer) in self.names.iter().flat_map(|names| names.iter()).zip(by_name) {
-            let name: String = name.extract()?;
+            let name = name.cast::<PyString>()?.to_str()?;
             let function = self.function;
             let place = match names.iter().position(|known| *known == name) {
                 Some(at) => &mut named[at],
