@@ -40,7 +40,7 @@ pub enum Stdio {
 
 /// Starts a program (Python: `asyncio.create_subprocess_exec`).
 ///
-/// The three streams replace those of the command. A child that is not waited for leaves no zombie: its loop reaps it, and when that
+/// The three streams replace those of the command. The loop stands still until the program has been started. A child that is not waited for leaves no zombie: its loop reaps it, and when that
 /// is closed, a thread. Neither that nor dropping the [`Process`] ends it: [`kill`](Process::kill) does.
 ///
 /// # Errors
