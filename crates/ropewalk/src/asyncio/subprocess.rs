@@ -40,8 +40,10 @@ pub enum Stdio {
 
 /// Starts a program (Python: `asyncio.create_subprocess_exec`).
 ///
-/// The three streams replace those of the command. The loop stands still until the program has been started. A child that is not waited for leaves no zombie: its loop reaps it, and when that
-/// is closed, a thread. Neither that nor dropping the [`Process`] ends it: [`kill`](Process::kill) does.
+/// The three streams replace those of the command. The loop stands still until the program has been started.
+///
+/// A child that is not waited for leaves no zombie: its loop reaps it, and when that is closed, a thread. Neither that nor dropping
+/// the [`Process`] ends it: [`kill`](Process::kill) does.
 ///
 /// # Errors
 /// The system's (no such program: `NotFound`); outside a loop; [`Stdio::Stdout`] for another stream than standard error
@@ -306,8 +308,8 @@ impl Process {
         }
     }
 
-    /// Writes `input` and closes the child's standard input, reads its output and errors to their ends, all at the same time, and waits until it has
-    /// ended. What is no pipe comes out empty.
+    /// Writes `input` and closes the child's standard input, reads its output and errors to their ends, all at the same time, and
+    /// waits until it has ended. What is no pipe comes out empty.
     ///
     /// A child that does not read all of `input` is no error, as in Python. A cancellation loses nothing: `input` is on its way, and
     /// what was read comes out of the next call, which is given none.

@@ -46,12 +46,12 @@ pub async fn getaddrinfo(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 }
 
 /// The names of a host and a service (Python: `loop.getnameinfo`), asked for in a thread of the loop's pool. `flags` are `NI_…` of
-/// [`net`](super); with [`NI_NUMERICHOST`](super::NI_NUMERICHOST) and [`NI_NUMERICSERV`](super::NI_NUMERICSERV) there is nothing to ask, and the answer comes
-/// at once.
+/// [`net`](super); with [`NI_NUMERICHOST`](super::NI_NUMERICHOST) and [`NI_NUMERICSERV`](super::NI_NUMERICSERV) there is nothing
+/// to ask, and the answer comes at once.
 ///
 /// # Errors
-/// A [`LookupError`](super::LookupError) (Python: `socket.gaierror`): no name, for who asks with [`NI_NAMEREQD`](super::NI_NAMEREQD); no answer. The
-/// cancellation of the task.
+/// A [`LookupError`](super::LookupError) (Python: `socket.gaierror`): no name, for who asks with
+/// [`NI_NAMEREQD`](super::NI_NAMEREQD); no answer. The cancellation of the task.
 ///
 /// # Panics
 /// When first polled outside a loop.

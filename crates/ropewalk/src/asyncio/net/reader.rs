@@ -99,8 +99,8 @@ impl StreamReader {
         }
     }
 
-    /// Sets how much [`readline`](StreamReader::readline) and [`readuntil`](StreamReader::readuntil) keep at most while they look for the separator, in
-    /// bytes; 64 KiB if not set (Python: `limit=`).
+    /// Sets how much [`readline`](StreamReader::readline) and [`readuntil`](StreamReader::readuntil) keep at most while they look
+    /// for the separator, in bytes; 64 KiB if not set (Python: `limit=`).
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }

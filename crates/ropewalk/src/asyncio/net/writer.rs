@@ -18,8 +18,8 @@ const LOW: usize = HIGH / 4;
 
 /// The writing end of a connection or pipe, with a buffer (Python: `asyncio.StreamWriter`).
 ///
-/// What is written goes out as fast as the peer takes it; [`drain`](StreamWriter::drain) keeps a fast writer from filling the memory. Dropped, it
-/// closes the connection once everything is out. What is not out when the loop ends is lost: await
+/// What is written goes out as fast as the peer takes it; [`drain`](StreamWriter::drain) keeps a fast writer from filling the
+/// memory. Dropped, it closes the connection once everything is out. What is not out when the loop ends is lost: await
 /// [`wait_closed`](StreamWriter::wait_closed) before.
 ///
 /// ```
