@@ -128,6 +128,9 @@ TOPICS = (
             Row("timer insert + cancel", {"tokio": 4, "smol": 1.5}, pinned=(True,)),
             Row("TCP echo 1 KiB", {"tokio": 0.95, "smol": 1.4}, pinned=(True,)),
             Row("TCP echo 1 KiB, 50 connections", {"tokio": 0.95, "smol": 1.4}, pinned=(True,)),
+            *(Row(f"spawn + join, {count:,} tasks", pinned=(True,)) for count in (10, 100, 10_000, 1_000_000)),
+            Row("memory a task", pinned=(True,)),
+            Row("memory a connection", pinned=(True,)),
         ),
     ),
     Topic(

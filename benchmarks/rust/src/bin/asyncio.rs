@@ -2,7 +2,7 @@
 //!
 //! Every contender runs everything in one thread, and each task is one whose future need not be `Send`.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -15,11 +15,21 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn main() {
     ropewalk_benchmarks::main(&[
-        ("spawn + join", "ns", spawn_and_join),
+        ("spawn + join", "ns", |who| spawn_and_join(who, MANY)),
+        ("spawn + join, 10 tasks", "ns", |who| spawn_and_join(who, 10)),
+        ("spawn + join, 100 tasks", "ns", |who| spawn_and_join(who, 100)),
+        ("spawn + join, 10,000 tasks", "ns", |who| {
+            spawn_and_join(who, 10_000)
+        }),
+        ("spawn + join, 1,000,000 tasks", "ns", |who| {
+            spawn_and_join(who, 1_000_000)
+        }),
         ("yield", "ns", yields),
         ("timer insert + cancel", "ns", timers),
         ("TCP echo 1 KiB", "us", |who| echo(who, 1)),
         ("TCP echo 1 KiB, 50 connections", "us", |who| echo(who, 50)),
+        ("memory a task", "B", memory_of_a_task),
+        ("memory a connection", "B", memory_of_a_connection),
     ]);
 }
 
@@ -60,11 +70,12 @@ macro_rules! rounds {
     }};
 }
 
-fn spawn_and_join(who: &str) -> f64 {
+/// So many at a time.
+fn spawn_and_join(who: &str, many: usize) -> f64 {
     match who {
-        "ropewalk" => ropewalk(async {
-            rounds!(2000, MANY, {
-                let tasks: Vec<_> = (0..MANY)
+        "ropewalk" => ropewalk(async move {
+            rounds!((2_000_000 / many).max(3), many, {
+                let tasks: Vec<_> = (0..many)
                     .map(|n| ropewalk::asyncio::create_task(async move { Ok(n) }))
                     .collect();
                 for task in tasks {
@@ -72,9 +83,9 @@ fn spawn_and_join(who: &str) -> f64 {
                 }
             })
         }),
-        "tokio" => tokio(async {
-            rounds!(2000, MANY, {
-                let tasks: Vec<_> = (0..MANY)
+        "tokio" => tokio(async move {
+            rounds!((2_000_000 / many).max(3), many, {
+                let tasks: Vec<_> = (0..many)
                     .map(|n| tokio::task::spawn_local(async move { n }))
                     .collect();
                 for task in tasks {
@@ -82,9 +93,9 @@ fn spawn_and_join(who: &str) -> f64 {
                 }
             })
         }),
-        "smol" => smol(async |executor| {
-            rounds!(2000, MANY, {
-                let tasks: Vec<_> = (0..MANY).map(|n| executor.spawn(async move { n })).collect();
+        "smol" => smol(async move |executor| {
+            rounds!((2_000_000 / many).max(3), many, {
+                let tasks: Vec<_> = (0..many).map(|n| executor.spawn(async move { n })).collect();
                 for task in tasks {
                     task.await;
                 }
@@ -307,6 +318,123 @@ fn echo(who: &str, connections: usize) -> f64 {
                 task.await;
             }
             started.elapsed().as_secs_f64() / (each * connections) as f64
+        }),
+        _ => unknown(who),
+    }
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: f64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .expect("a number");
+    pages * 4096.0
+}
+
+/// What a hundred thousand tasks that wait take, each.
+fn memory_of_a_task(who: &str) -> f64 {
+    const TASKS: usize = 100_000;
+    macro_rules! measure {
+        ($spawn:expr, $turn:expr) => {{
+            let mut tasks = Vec::with_capacity(TASKS);
+            let before = resident();
+            tasks.extend((0..TASKS).map(|_| $spawn));
+            $turn;
+            (resident() - before) / TASKS as f64 - size_of_val(&tasks[0]) as f64
+        }};
+    }
+    match who {
+        "ropewalk" => ropewalk(async {
+            use ropewalk::asyncio::{cancellable, create_task};
+            measure!(
+                create_task::<(), _>(async { Ok(cancellable(pending()).await?) }),
+                ropewalk::asyncio::sleep(Duration::ZERO)
+                    .await
+                    .expect("not cancelled")
+            )
+        }),
+        "tokio" => tokio(async {
+            measure!(
+                tokio::task::spawn_local(pending::<()>()),
+                tokio::task::yield_now().await
+            )
+        }),
+        "smol" => {
+            smol(async |executor| measure!(executor.spawn(pending::<()>()), smol::future::yield_now().await))
+        }
+        _ => unknown(who),
+    }
+}
+
+/// What a connection takes at both its ends, each of which has a task that waits for a message; without what the kernel has of it.
+fn memory_of_a_connection(who: &str) -> f64 {
+    const CONNECTIONS: usize = 400; // twice as many descriptors, of which most systems allow 1024
+    let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    macro_rules! measure {
+        ($connect:expr, $spawn:expr) => {{
+            let mut tasks = Vec::with_capacity(2 * CONNECTIONS);
+            let mut before = 0.0;
+            for number in 0..=CONNECTIONS {
+                for stream in $connect {
+                    tasks.push($spawn(stream));
+                }
+                if number == 0 {
+                    before = resident(); // the first brings what all share
+                }
+            }
+            (resident() - before) / CONNECTIONS as f64
+        }};
+    }
+    match who {
+        "ropewalk" => ropewalk(async move {
+            use ropewalk::asyncio::{create_task, net, sleep};
+            let listener = net::TcpListener::bind(local).expect("a port");
+            let address = listener.local_addr().expect("an address");
+            measure!(
+                {
+                    let client = net::TcpStream::connect(address).await.expect("a server");
+                    let (server, _) = listener.accept().await.expect("a client");
+                    sleep(Duration::ZERO).await.expect("not cancelled");
+                    [client, server]
+                },
+                |stream: net::TcpStream| create_task(async move {
+                    stream.read_exact(&mut [0]).await?;
+                    Ok(())
+                })
+            )
+        }),
+        "tokio" => tokio(async move {
+            use tokio::{io::AsyncReadExt, net, task};
+            let listener = net::TcpListener::bind(local).await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            measure!(
+                {
+                    let client = net::TcpStream::connect(address).await.expect("a server");
+                    let (server, _) = listener.accept().await.expect("a client");
+                    task::yield_now().await;
+                    [client, server]
+                },
+                |mut stream: net::TcpStream| task::spawn_local(
+                    async move { stream.read_exact(&mut [0]).await }
+                )
+            )
+        }),
+        "smol" => smol(async |executor| {
+            use smol::{io::AsyncReadExt, net};
+            let listener = net::TcpListener::bind(local).await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            measure!(
+                {
+                    let client = net::TcpStream::connect(address).await.expect("a server");
+                    let (server, _) = listener.accept().await.expect("a client");
+                    smol::future::yield_now().await;
+                    [client, server]
+                },
+                |mut stream: net::TcpStream| executor.spawn(async move { stream.read_exact(&mut [0]).await })
+            )
         }),
         _ => unknown(who),
     }
