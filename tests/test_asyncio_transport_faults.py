@@ -401,10 +401,12 @@ def test_ten_thousand_connections_leave_nothing() -> None:
         for number in range(200):
             await once(number)
         tasks, before, files = len(asyncio.all_tasks()), census(), descriptors()
+        blocks = sys.getallocatedblocks()
         for number in range(5_000):  # two ends each
             await once(number)
         grown = census() - before
         assert all(count < 100 for count in grown.values()), grown  # caches of Python's own grow a little
+        assert sys.getallocatedblocks() - blocks < 2_000  # also what the collector does not track
         assert len(asyncio.all_tasks()) == tasks
         assert descriptors() == files
 
