@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 use super::completions::Watched;
 use super::current;
 use super::error::{Cancelled, Error, Result};
-use super::runner::create_task;
+use super::runner::ensure_future;
 use super::task::{AnyTask, Task};
 
 /// Runs futures at the same time and gives their values, in their order (Python: `asyncio.gather`).
 ///
-/// Takes a vector, an array or a tuple of futures. Each becomes a task at once; a [`Task`] is awaited by one. If the task
+/// Takes a vector, an array or a tuple of futures. Each becomes a task at once, unless it is one. If the task
 /// that awaits the values is cancelled, so are all of these. Dropped, it leaves them running.
 ///
 /// # Errors
@@ -161,7 +161,7 @@ where
     type Outcomes = Vec<Result<T>>;
 
     fn start(futures: Self) -> Self::Tasks {
-        futures.into_iter().map(create_task).collect()
+        futures.into_iter().map(ensure_future).collect()
     }
 
     fn each(tasks: &Self::Tasks, f: &mut dyn FnMut(&AnyTask)) {
@@ -217,7 +217,7 @@ macro_rules! tuples {
             type Outcomes = ($(Result<$value>,)+);
 
             fn start(futures: Self) -> Self::Tasks {
-                ($(create_task(futures.$index),)+)
+                ($(ensure_future(futures.$index),)+)
             }
 
             fn each(tasks: &Self::Tasks, f: &mut dyn FnMut(&AnyTask)) {

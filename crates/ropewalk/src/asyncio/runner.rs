@@ -58,14 +58,11 @@ where
     T: 'static,
     F: Future<Output = Result<T>> + 'static,
 {
-    expect_loop(|inner| {
-        assert!(!inner.is_closed(), "the event loop is closed");
-        inner.create_task(future)
-    })
+    expect_loop(|inner| inner.create_task(future))
 }
 
 /// Makes a task of a coroutine, and gives one that is a task already back as it is (Python: `asyncio.ensure_future`): for
-/// functions that take either.
+/// functions that take either. A task of another loop becomes one whose outcome is the error of awaiting it.
 ///
 /// # Panics
 /// As [`create_task`], of what is no task.
@@ -90,8 +87,8 @@ where
     // No trait says "a task or another future" without overlap; the types do, and this is decided when they are compiled.
     let mut future = Some(future);
     match (&mut future as &mut dyn Any).downcast_mut::<Option<Task<T>>>() {
-        Some(task) => task.take(),
-        None => future.take().map(create_task),
+        Some(task) if !task.as_ref().is_some_and(Task::is_foreign) => task.take(),
+        _ => future.take().map(create_task),
     }
     .expect("was put there above")
 }

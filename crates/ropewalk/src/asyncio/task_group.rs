@@ -72,16 +72,15 @@ impl TaskGroup {
     ///
     /// # Errors
     /// If the body or tasks failed, one error with all their [`exceptions`](Error::exceptions). If this task was cancelled, from
-    /// outside, that, once everybody has cleaned up. One that [`is_misuse`](Error::is_misuse) the second time.
-    ///
-    /// # Panics
-    /// When first polled outside a task.
+    /// outside, that, once everybody has cleaned up. One that [`is_misuse`](Error::is_misuse) the second time, or outside a task.
     pub async fn run<T>(&self, body: impl AsyncFnOnce(&TaskGroup) -> Result<T>) -> Result<T> {
         let shared = &self.0;
         if shared.phase.get() != Phase::Created {
             return Err(Error::misuse("the task group has already been used"));
         }
-        let parent = super::current_task().expect("a task group needs a task: call it inside `asyncio::run`");
+        let parent = super::current_task().ok_or(Error::misuse(
+            "a task group needs a task: await it inside `asyncio::run`",
+        ))?;
         shared.phase.set(Phase::Entered);
         *shared.parent.borrow_mut() = Some(parent.clone());
         let abandoned = Abandoned(shared);

@@ -16,10 +16,7 @@ use crate::futures::{self, Promise};
 ///
 /// # Errors
 /// The task was cancelled: a call that has not begun is not made then, one that has is not waited for. One that
-/// [`is_panic`](Error::is_panic) if the call panicked.
-///
-/// # Panics
-/// When first polled outside a loop.
+/// [`is_panic`](Error::is_panic) if the call panicked, that [`is_misuse`](Error::is_misuse) outside a loop.
 ///
 /// ```
 /// use ropewalk::asyncio;
@@ -36,7 +33,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let future = super::event_loop::expect_loop(|inner| inner.submit(call))?;
+    let future = super::get_running_loop()?.run_in_executor(call)?;
     wrap_future(future).await
 }
 

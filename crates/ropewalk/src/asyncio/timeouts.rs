@@ -41,10 +41,8 @@ pub fn timeout_at(when: impl Into<Option<Duration>>) -> Timeout {
 /// that its clean-up takes. It runs in this task.
 ///
 /// # Errors
-/// Of the future. One that [`is_timeout`](Error::is_timeout) when the time was over.
-///
-/// # Panics
-/// When first polled outside a task.
+/// Of the future. One that [`is_timeout`](Error::is_timeout) when the time was over. One that [`is_misuse`](Error::is_misuse) outside a
+/// task.
 pub async fn wait_for<T, E, F>(future: F, timeout: impl Into<Option<Duration>>) -> Result<T>
 where
     F: Future<Output = Result<T, E>>,
@@ -96,16 +94,16 @@ impl Timeout {
     ///
     /// # Errors
     /// Of the future. One that [`is_timeout`](Error::is_timeout) if the time was over and the future ended with the cancellation
-    /// that this caused: a request that came from elsewhere stays one. One that [`is_misuse`](Error::is_misuse) the second time.
-    ///
-    /// # Panics
-    /// When first polled outside a task.
+    /// that this caused: a request that came from elsewhere stays one. One that [`is_misuse`](Error::is_misuse) the second time, or outside
+    /// a task.
     pub async fn run<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         let shared = &self.shared;
         if shared.state.get() != State::Created {
             return Err(Error::misuse("the timeout has already been used"));
         }
-        let task = super::current_task().expect("a timeout needs a task: call it inside `asyncio::run`");
+        let task = super::current_task().ok_or(Error::misuse(
+            "a timeout needs a task: await it inside `asyncio::run`",
+        ))?;
         let cancelling = task.cancelling();
         shared.state.set(State::Active);
         *shared.task.borrow_mut() = Some(task.clone());

@@ -8,9 +8,9 @@ use super::cancel::cancellable;
 use super::completions::Watched;
 use super::error::{Cancelled, Result};
 use super::event_loop::expect_loop;
-use super::runner::create_task;
+use super::runner::ensure_future;
 use super::sleep::sleep;
-use super::task::Task;
+use super::task::{FOREIGN, Task};
 use super::timeouts::timeout_at;
 use crate::futures::ReturnWhen;
 
@@ -20,7 +20,7 @@ use crate::futures::ReturnWhen;
 /// A time that is over is no error, and cancels nothing.
 ///
 /// # Errors
-/// This task was cancelled; then nothing has moved.
+/// This task was cancelled; then nothing has moved. One that [`is_misuse`](super::Error::is_misuse) if a task belongs to another loop.
 ///
 /// # Panics
 /// Outside a loop, with a timeout.
@@ -46,7 +46,10 @@ pub async fn wait<T: 'static>(
     tasks: &mut Vec<Task<T>>,
     timeout: impl Into<Option<Duration>>,
     return_when: ReturnWhen,
-) -> Result<Vec<Task<T>>, Cancelled> {
+) -> Result<Vec<Task<T>>> {
+    if tasks.iter().any(Task::is_foreign) {
+        return Err(FOREIGN);
+    }
     let watched = Watched::new(tasks.iter().map(|task| (**task).clone()));
     let all = async {
         for _ in 0..watched.tasks.len() {
@@ -86,7 +89,7 @@ async fn either(
 
 /// Gives futures as they are done, those that are done already first (Python 3.13: `async for` over `asyncio.as_completed`).
 ///
-/// Each becomes a task at once. Futures of the pools may be among them, by
+/// Each becomes a task at once, unless it is one. Futures of the pools may be among them, by
 /// [`wrap_future`](super::wrap_future).
 ///
 /// # Panics
@@ -121,7 +124,7 @@ where
 {
     let tasks: Vec<_> = futures
         .into_iter()
-        .map(|future| Some(create_task(future)))
+        .map(|future| Some(ensure_future(future)))
         .collect();
     let deadline = timeout
         .into()

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{EventLoop, ExceptionContext, remotes};
+use super::{CLOSED, EventLoop, ExceptionContext, remotes};
 use crate::asyncio::engine::{self, Clock, Host, Interest, Nanos, Readiness, Remote, Trigger};
 use crate::asyncio::error::{Error, Result};
 use crate::asyncio::handle::{Call, Scheduled};
@@ -68,6 +68,7 @@ pub(in crate::asyncio) struct Inner {
     task_number: Cell<u64>,
     pub(super) running: Cell<bool>,
     pub(super) stopping: Cell<bool>,
+    closing: Cell<bool>,
     pub(super) debug: Cell<bool>,
     pub(super) slow_callback_duration: Cell<Duration>,
     pub(super) exception_handler: RefCell<Option<ExceptionHandler>>,
@@ -104,6 +105,7 @@ impl Inner {
             task_number: Cell::new(0),
             running: Cell::new(false),
             stopping: Cell::new(false),
+            closing: Cell::new(false),
             debug: Cell::new(false),
             slow_callback_duration: Cell::new(Duration::from_millis(100)),
             exception_handler: RefCell::new(None),
@@ -161,6 +163,11 @@ impl Inner {
         T: 'static,
         F: Future<Output = Result<T>> + 'static,
     {
+        // While a loop is being closed destructors run, and what they begin would never come to its end.
+        assert!(
+            !(self.closing.get() || self.is_closed()),
+            "the event loop is closed"
+        );
         let mut slots = self.tasks.borrow_mut();
         let index = match slots.free.pop() {
             Some(index) => index,
@@ -224,7 +231,7 @@ impl Inner {
         match self.engine(|engine| engine.reactor.register(fd, interest, trigger, source)) {
             Some(Ok(())) => Ok(()),
             Some(Err((error, _))) => Err(error),
-            None => Err(io::Error::other("the event loop is closed")),
+            None => Err(CLOSED.into()),
         }
     }
 
@@ -239,6 +246,9 @@ impl Inner {
         fd: BorrowedFd<'_>,
         change: impl FnOnce(&mut Callbacks) -> Option<Repeated>,
     ) -> Result<bool> {
+        if self.is_closed() {
+            return Err(CLOSED);
+        }
         let number = fd.as_raw_fd();
         let before = self
             .engine(|engine| engine.reactor.source(number).cloned())
@@ -349,6 +359,7 @@ impl Inner {
 
     /// Drops everything that a loop holds, in this thread, and gives its descriptors back.
     pub(super) fn close(&self) {
+        self.closing.set(true);
         // Futures first: their destructors may still cancel timers and wake tasks.
         let tasks: Vec<_> = self.all_tasks();
         tasks.iter().for_each(AnyTask::drop_future);

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::os::fd::AsFd;
-use std::panic::resume_unwind;
+use std::panic::{self, AssertUnwindSafe, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use super::handle::{Call, Handle, TimerHandle};
 use super::source::Callbacks;
 use super::task::{AnyTask, Task, Watch};
 use crate::futures;
+
+pub(super) const CLOSED: Error = Error::misuse("the event loop is closed: make a new one");
 
 /// What an exception handler is told.
 #[derive(Debug, Clone)]
@@ -129,9 +131,10 @@ impl EventLoop {
     }
 
     pub(super) fn check_runnable(&self) -> Result<()> {
-        let why = if self.is_closed() {
-            "the event loop is closed: make a new one"
-        } else if self.is_running() {
+        if self.is_closed() {
+            return Err(CLOSED);
+        }
+        let why = if self.is_running() {
             "this event loop is already running: await the future instead"
         } else if current::loop_id() != 0 {
             "another event loop is running in this thread: await the future there, or use another thread"
@@ -217,7 +220,6 @@ impl EventLoop {
         T: 'static,
         F: Future<Output = Result<T>> + 'static,
     {
-        self.expect_open();
         self.0.create_task(future)
     }
 
@@ -229,16 +231,15 @@ impl EventLoop {
     /// submit the call there and [`wrap_future`](super::wrap_future).
     ///
     /// # Errors
-    /// No thread can be started.
-    ///
-    /// # Panics
-    /// If the loop is closed.
+    /// No thread can be started. One that [`is_misuse`](Error::is_misuse) if the loop is closed.
     pub fn run_in_executor<T, F>(&self, call: F) -> Result<futures::Future<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.expect_open();
+        if self.is_closed() {
+            return Err(CLOSED);
+        }
         self.0.submit(call)
     }
 
@@ -310,12 +311,14 @@ impl EventLoop {
         drop(old);
     }
 
-    /// Tells the exception handler.
+    /// Tells the exception handler. A handler that panics is told of on standard error, with what it was to handle.
     pub fn call_exception_handler(&self, context: &ExceptionContext) {
         let handler = self.0.exception_handler.borrow().clone();
-        match handler {
-            Some(handler) => handler(self, context),
-            None => eprintln!("{context}"),
+        let Some(handler) = handler else {
+            return eprintln!("{context}");
+        };
+        if panic::catch_unwind(AssertUnwindSafe(|| handler(self, context))).is_err() {
+            eprintln!("Unhandled error in exception handler; it was told: {context}");
         }
     }
 }

@@ -1,8 +1,8 @@
 use std::fmt;
 
-use super::Mail;
+use super::{CLOSED, Mail};
 use crate::asyncio::engine;
-use crate::asyncio::error::{Error, Result};
+use crate::asyncio::error::Result;
 
 /// A way into an event loop from any thread; see [`EventLoop::remote`](super::EventLoop::remote).
 ///
@@ -31,9 +31,7 @@ impl Remote {
     /// # Errors
     /// The loop is closed.
     pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.0
-            .send(Mail::Call(Box::new(callback)))
-            .map_err(|_| Error::misuse("the event loop is closed"))
+        self.0.send(Mail::Call(Box::new(callback))).map_err(|_| CLOSED)
     }
 }
 

@@ -19,10 +19,7 @@ use crate::asyncio::{get_running_loop, sleep};
 /// Connects by TCP to the first address of a host that answers (Python: `asyncio.open_connection`).
 ///
 /// # Errors
-/// The host has no address, or the last one of them refused; the cancellation of the task.
-///
-/// # Panics
-/// When first polled outside a loop.
+/// The host has no address, or the last one of them refused; the cancellation of the task. Outside a loop.
 ///
 /// ```
 /// use ropewalk::asyncio::{self, net};
@@ -49,9 +46,6 @@ pub async fn open_connection(host: &str, port: u16) -> Result<(StreamReader, Str
 /// example.
 ///
 /// # Errors
-/// As [`open_connection`].
-///
-/// # Panics
 /// As [`open_connection`].
 pub async fn create_connection(host: &str, port: u16) -> Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
@@ -87,10 +81,7 @@ pub async fn open_unix_connection(path: impl AsRef<Path>) -> Result<(StreamReade
 /// A failure of such a task is told to the loop's exception handler.
 ///
 /// # Errors
-/// The host has no address, or it is in use; the cancellation of the task.
-///
-/// # Panics
-/// When first polled outside a loop.
+/// The host has no address, or it is in use; the cancellation of the task. Outside a loop.
 ///
 /// ```
 /// use ropewalk::asyncio::{self, net};

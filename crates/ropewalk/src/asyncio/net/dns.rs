@@ -9,10 +9,7 @@ use crate::asyncio::to_thread;
 /// back at once.
 ///
 /// # Errors
-/// A [`LookupError`](super::LookupError) (Python: `socket.gaierror`): no such host, no answer. The cancellation of the task.
-///
-/// # Panics
-/// When first polled outside a loop.
+/// A [`LookupError`](super::LookupError) (Python: `socket.gaierror`): no such host, no answer. The cancellation of the task. Outside a loop.
 ///
 /// ```
 /// use ropewalk::asyncio::{self, net};
@@ -51,10 +48,7 @@ pub async fn getaddrinfo(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 ///
 /// # Errors
 /// A [`LookupError`](super::LookupError) (Python: `socket.gaierror`): no name, for who asks with
-/// [`NI_NAMEREQD`](super::NI_NAMEREQD); no answer. The cancellation of the task.
-///
-/// # Panics
-/// When first polled outside a loop.
+/// [`NI_NAMEREQD`](super::NI_NAMEREQD); no answer. The cancellation of the task. Outside a loop.
 ///
 /// ```
 /// use ropewalk::asyncio::{self, net};

@@ -68,6 +68,8 @@ pub struct Task<T: 'static> {
     _outcome: PhantomData<T>,
 }
 
+pub(super) const FOREIGN: Error = Error::misuse("the task belongs to another event loop: await it there");
+
 impl<T: 'static> Task<T> {
     fn new(task: LocalRef) -> Self {
         Self {
@@ -85,14 +87,19 @@ impl<T: 'static> Task<T> {
         unsafe { cell::take_outcome(self.any.task()) }
     }
 
+    /// Whether it is not done, and another loop runs than the one that will see to that.
+    pub(super) fn is_foreign(&self) -> bool {
+        let current = current::loop_id();
+        !self.done() && current != 0 && current != self.any.task().loop_id()
+    }
+
     /// Awaits the task without passing requests on to it.
     pub(super) fn join(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
-        let current = current::loop_id();
-        if current != 0 && current != self.any.task().loop_id() {
-            return Poll::Ready(Err(Error::misuse("the task belongs to another event loop")));
-        }
         if self.done() {
             return Poll::Ready(self.result());
+        }
+        if self.is_foreign() {
+            return Poll::Ready(Err(FOREIGN));
         }
         if current::is_current(self.any.task()) {
             return Poll::Ready(Err(Error::misuse("a task cannot await itself")));

@@ -15,6 +15,7 @@ mod event_loop;
 mod future;
 mod gather;
 mod lock;
+mod misuse;
 mod net;
 mod queue;
 mod runner;
