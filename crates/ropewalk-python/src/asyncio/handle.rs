@@ -24,6 +24,7 @@ use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, ffi, intern};
 
 use super::context;
 use super::event_loop::Loop;
+use super::future::Future;
 use super::names::{Names, is_fatal};
 use super::raw::{self, Class, Part, Ref, Spec, Visit, Visited, attribute, method, wrapper};
 
@@ -331,6 +332,19 @@ impl<'py> Handle<'py> {
         self.body().scheduled.set(false);
     }
 
+    /// The future of ours, and the result, if that is all that the callback sets: neither the handle's context is needed
+    /// for it nor a call.
+    #[inline]
+    pub(super) fn as_set_result(&self) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let call = self.body().call.borrow();
+        let (Some(callback), Arguments::Few([Some(result), None, None])) = (&call.callback, &call.arguments)
+        else {
+            return None;
+        };
+        let future = Future::whose_set_result(callback.bind(self.py()))?;
+        Some((future, result.bind(self.py()).clone()))
+    }
+
     /// Calls the callback in its context, unless the handle is cancelled; tells the exception handler what it raises.
     pub(super) fn run(&self) -> PyResult<()> {
         let py = self.py();
@@ -354,8 +368,9 @@ impl<'py> Handle<'py> {
         }
     }
 
+    /// Tells the exception handler what the callback has raised.
     #[cold]
-    fn report(&self, callback: &Bound<'py, PyAny>, error: PyErr) -> PyResult<()> {
+    pub(super) fn report(&self, callback: &Bound<'py, PyAny>, error: PyErr) -> PyResult<()> {
         let py = self.py();
         let source = Names::get(py)?
             .format_callback_source

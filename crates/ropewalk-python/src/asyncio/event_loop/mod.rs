@@ -66,6 +66,8 @@ pub(crate) struct Loop {
     is_direct: bool,
     task_factory: Gil<RefCell<Option<Py<PyAny>>>>,
     current_handle: Gil<RefCell<Option<Py<PyAny>>>>,
+    /// The task that `_current_tasks` shows, since the last step.
+    shown: Gil<RefCell<Option<Ref>>>,
     /// Streams that have something to send at the end of the turn.
     dirty: Gil<RefCell<Vec<Py<Stream>>>>,
     /// Where streams read into: one for all, made when it is first needed.
@@ -79,8 +81,6 @@ struct Flags {
     slow_callback_duration: Cell<f64>,
     /// Whether turns follow each other, so that what is put off to the end of one will be done.
     running: Cell<bool>,
-    /// Whether `_current_tasks` still shows the task of the last step.
-    shown: Cell<bool>,
 }
 
 impl Loop {
@@ -182,10 +182,10 @@ impl Loop {
                 debug: Cell::new(false),
                 slow_callback_duration: Cell::new(0.1),
                 running: Cell::new(false),
-                shown: Cell::new(false),
             }),
             task_factory: Gil::new(RefCell::new(None)),
             current_handle: Gil::new(RefCell::new(None)),
+            shown: Gil::new(RefCell::new(None)),
             dirty: Gil::new(RefCell::new(Vec::new())),
             buffer: Gil::new(RefCell::new(Vec::new())),
         })
@@ -411,6 +411,10 @@ impl Loop {
         visit.call(&*factory)?;
         visit.call(&*handle)?;
         // SAFETY: as above.
+        if let Ok(Some(shown)) = unsafe { self.shown.traversed() }.try_borrow().as_deref() {
+            visit.call(&**shown)?;
+        }
+        // SAFETY: as above.
         let Ok(dirty) = unsafe { self.dirty.traversed() }.try_borrow() else {
             return Ok(());
         };
@@ -421,6 +425,8 @@ impl Loop {
         self.empty(py);
         self.set_task_factory(py, None);
         self.set_current_handle(py, None);
+        let shown = self.shown.get(py).take();
+        drop(shown);
     }
 }
 

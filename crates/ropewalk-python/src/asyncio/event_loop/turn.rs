@@ -7,6 +7,7 @@ use pyo3::types::PyDict;
 
 use super::{Entry, Loop};
 use crate::asyncio::context;
+use crate::asyncio::future::Future;
 use crate::asyncio::gathering::Gathering;
 use crate::asyncio::names::{Names, is_fatal};
 use crate::asyncio::task::Task;
@@ -19,8 +20,8 @@ impl Loop {
         running.set(true);
         let result = turns();
         running.set(false);
+        self.hide(this)?;
         if result.is_err() {
-            self.hide(this)?;
             self.flush_left(this)?;
         }
         result
@@ -31,16 +32,17 @@ impl Loop {
         let py = this.py();
         let flags = self.state.get(py);
         if !self.dirty.get(py).borrow().is_empty() {
+            self.hide(this)?;
             self.flush_left(this)?;
         }
         if self.engine(py)?.ready() == 0 {
+            self.hide(this)?;
             // A signal that came while no Python code ran has interrupted nothing: its handler runs before we sleep.
             py.check_signals()?;
         }
         let wait = self.engine(py)?.wait(!flags.stopping.get());
         if let Some(wait) = wait {
             let woken = if wait.may_sleep() {
-                self.hide(this)?;
                 let woken = py.detach(|| wait.block());
                 let result = py.check_signals();
                 if let Err(error) = result {
@@ -73,10 +75,10 @@ impl Loop {
                 self.run_entry(this, entry)?
             }
         }
-        self.hide(this)?;
         if self.dirty.get(py).borrow().is_empty() {
             return Ok(());
         }
+        self.hide(this)?;
         self.flush(this)
     }
 
@@ -84,9 +86,18 @@ impl Loop {
         let py = this.py();
         match entry {
             Entry::Handle(pending) => {
-                self.hide(this)?;
                 let handle = pending.handle(py);
                 handle.unscheduled();
+                if let Some((future, result)) = handle.as_set_result() {
+                    // No code of Python's runs, so that the last task may stay where it is shown.
+                    // SAFETY: a future of ours.
+                    let done = unsafe { Future::assume(&future) }.set_result(result);
+                    return done.or_else(|error| {
+                        self.hide(this)?;
+                        handle.report(&future.getattr(intern!(py, "set_result"))?, error)
+                    });
+                }
+                self.hide(this)?;
                 handle.run()
             }
             Entry::Foreign(handle) => {
@@ -124,6 +135,7 @@ impl Loop {
         });
         match result {
             Err(error) if !is_fatal(error.value(this.py())) => {
+                self.hide(this)?;
                 let context = PyDict::new(this.py());
                 context.set_item(
                     "message",
@@ -156,6 +168,7 @@ impl Loop {
         let old = self.current_handle.get(py).replace(None);
         drop(old);
         result?;
+        self.hide(this)?;
         if taken >= self.state.get(py).slow_callback_duration.get() {
             let subject = subject.bind(py);
             let base = py.import("asyncio.base_events")?;
@@ -169,11 +182,22 @@ impl Loop {
         Ok(())
     }
 
-    /// Shows `task` as the current one, as `asyncio.current_task` looks it up. What the last step has left there is
-    /// overwritten; a turn that ends, or a handle, takes it away ([`Loop::hide`]).
+    /// Shows `task` as the current one, as `asyncio.current_task` looks it up. It stays there until another takes its
+    /// place, or code may run that belongs to no task ([`Loop::hide`]).
+    #[inline]
     fn show(&self, this: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let shown = self.shown.get(this.py()).borrow();
+        if shown.as_ref().is_some_and(|shown| shown.is(task)) {
+            return Ok(());
+        }
+        drop(shown);
+        self.put_up(this, task)
+    }
+
+    fn put_up(&self, this: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = this.py();
-        self.state.get(py).shown.set(true);
+        let old = self.shown.get(py).replace(Some(task.into()));
+        drop(old);
         match &Names::get(py)?.current_tasks {
             Some(tasks) => tasks.bind(py).set_item(this, task),
             None => {
@@ -188,10 +212,10 @@ impl Loop {
 
     #[inline]
     fn hide(&self, this: &Bound<'_, Self>) -> PyResult<()> {
-        if self.state.get(this.py()).shown.replace(false) {
-            return Self::take_away(this);
+        match self.shown.get(this.py()).take() {
+            Some(_) => Self::take_away(this),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn take_away(this: &Bound<'_, Self>) -> PyResult<()> {

@@ -1,8 +1,8 @@
 //! The class `Future`, and what `Task` shares of it.
 
 use std::cell::RefCell;
-use std::ffi::{c_int, c_void};
-use std::sync::atomic::Ordering::Relaxed;
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::prelude::*;
@@ -414,6 +414,32 @@ unsafe extern "C" fn tp_repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     }
 }
 
+/// The function of the method `set_result`: set once, with the type, and relaxed like that.
+static SET_RESULT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+impl<'py> Future<'py> {
+    /// The pending future, on a loop of ours that is not in debug mode, whose bound method `set_result` it is.
+    #[inline]
+    pub(crate) fn whose_set_result(callable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let py = callable.py();
+        // SAFETY: the parts of a builtin method are asked for, and one with this function is bound to a future of ours.
+        unsafe {
+            if ffi::PyCFunction_CheckExact(callable.as_ptr()) == 0
+                || ffi::PyCFunction_GetFunction(callable.as_ptr()).map(|f| f as *mut c_void)
+                    != Some(SET_RESULT.load(Relaxed))
+            {
+                return None;
+            }
+            let future = Bound::from_borrowed_ptr(py, ffi::PyCFunction_GetSelf(callable.as_ptr()));
+            let this = Self::assume(&future);
+            let quiet = this
+                .own_loop()
+                .is_some_and(|event_loop| !event_loop.get().debug(py));
+            (quiet && this.state() == State::Pending).then_some(future)
+        }
+    }
+}
+
 /// The slots that both types share.
 pub(crate) fn slots() -> Vec<(c_int, *mut c_void)> {
     vec![
@@ -447,6 +473,14 @@ pub(crate) fn build(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
         methods: own_methods(),
         attributes: attributes(),
     };
+    let set_result = spec.methods.iter().find(|method| {
+        // SAFETY: names are static strings.
+        unsafe { CStr::from_ptr(method.ml_name) == c"set_result" }
+    });
+    // SAFETY: a method of one argument is one of these.
+    let function = set_result.map(|method| unsafe { method.ml_meth.PyCFunction });
+    let function = function.map_or(std::ptr::null_mut(), |function| function as *mut c_void);
+    SET_RESULT.store(function, Relaxed);
     iter::build(py)?;
     CLASS.make(py, spec, Some(names.future.bind(py)))
 }
