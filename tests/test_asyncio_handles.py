@@ -138,6 +138,34 @@ def test_a_cycle_that_a_callback_raises_through_is_collected(loop: EventLoop) ->
     assert collected(ref)
 
 
+def test_a_handler_may_cancel_the_handle_whose_callback_raised(loop: EventLoop) -> None:
+    reports: list[asyncio.Handle] = []
+
+    def handler(_: object, context: dict[str, asyncio.Handle]) -> None:
+        context["handle"].cancel()
+        reports.append(context["handle"])
+
+    loop.set_exception_handler(handler)
+    loop.call_soon(lambda: 1 / 0)
+    turn(loop)
+    (handle,) = reports
+    assert handle.cancelled()
+
+
+def test_a_result_that_cannot_be_set_is_reported(loop: EventLoop) -> None:
+    reports: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    future = loop.create_future()
+    handle = loop.call_soon(future.set_result, 1)
+    loop.call_soon(future.set_result, 2)
+    turn(loop)
+    assert future.result() == 1
+    assert not handle.cancelled()
+    (report,) = reports
+    assert isinstance(report["exception"], asyncio.InvalidStateError)
+    assert "Future.set_result(" in str(report["message"])
+
+
 def test_a_young_collection_leaves_alone_what_a_kept_handle_holds(loop: EventLoop) -> None:
     seen: list[object] = []
     handles = [loop.call_soon(lambda n=n: seen.append(n)) for n in range(1000)]

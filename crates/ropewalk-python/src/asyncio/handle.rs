@@ -44,15 +44,17 @@ impl Arguments {
     /// The pointers are those of objects that live.
     pub(super) unsafe fn new(py: Python<'_>, arguments: &[*mut ffi::PyObject]) -> PyResult<Self> {
         // SAFETY: the caller's.
-        let mut arguments = arguments
-            .iter()
-            .map(|&argument| unsafe { Bound::from_borrowed_ptr(py, argument) });
-        if arguments.len() > FEW {
-            return Ok(Self::Many(PyTuple::new(py, arguments)?.into()));
-        }
-        Ok(Self::Few(std::array::from_fn(|_| {
-            arguments.next().map(Ref::from)
-        })))
+        let one = |at: usize| Some(Ref::from(unsafe { Bound::from_borrowed_ptr(py, arguments[at]) }));
+        Ok(Self::Few(match arguments.len() {
+            0 => [None, None, None],
+            1 => [one(0), None, None],
+            2 => [one(0), one(1), None],
+            3 => [one(0), one(1), one(2)],
+            count => {
+                let all = (0..count).map(|at| one(at).map(|argument| argument.into_bound(py)));
+                return Ok(Self::Many(PyTuple::new(py, all.collect::<Vec<_>>())?.into()));
+            }
+        }))
     }
 
     pub(super) fn from_tuple(arguments: &Bound<'_, PyTuple>) -> Self {
@@ -87,12 +89,31 @@ impl Arguments {
         }
     }
 
+    /// Calls a callback with these arguments in a context.
+    #[inline]
+    fn call_in<'py>(
+        &self,
+        context: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        context::enter(context)?;
+        let result = self.call(callback);
+        context::exit(context)?;
+        result
+    }
+
+    #[inline]
     fn call<'py>(&self, callback: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let few = match self {
             Self::Few(few) => few,
             Self::Many(many) => return callback.call1(many.bind(callback.py())),
         };
-        let count = few.iter().flatten().count();
+        let count = match few {
+            [None, ..] => 0,
+            [_, None, _] => 1,
+            [_, _, None] => 2,
+            _ => 3,
+        };
         let pointer = |at: usize| few[at].as_ref().map_or(std::ptr::null_mut(), |a| a.as_ptr());
         // The place in front is the callee's to write to.
         let mut arguments = [std::ptr::null_mut(), pointer(0), pointer(1), pointer(2)];
@@ -352,26 +373,30 @@ impl<'py> Handle<'py> {
         let (Some(callback), Some(context)) = (&call.callback, &call.context) else {
             return Ok(());
         };
-        // Shares of its own: the callback may cancel the handle.
-        let (callback, context) = (callback.bind(py).clone(), context.bind(py).clone());
-        let arguments = call.arguments.clone_ref(py);
-        drop(call);
-        let result = context::enter(&context).and_then(|()| {
-            let result = arguments.call(&callback);
-            context::exit(&context)?;
+        // SAFETY: reads the count of a live object.
+        let result = if unsafe { ffi::Py_REFCNT(self.0.as_ptr()) } == 1 {
+            // Nobody else has the handle, so that nobody can cancel it meanwhile: the borrow may last.
+            let result = call.arguments.call_in(context.bind(py), callback.bind(py));
+            drop(call);
             result
-        });
+        } else {
+            let (callback, context) = (callback.bind(py).clone(), context.bind(py).clone());
+            let arguments = call.arguments.clone_ref(py);
+            drop(call);
+            arguments.call_in(&context, &callback)
+        };
         match result {
             Ok(_) => Ok(()),
             Err(error) if is_fatal(error.value(py)) => Err(error),
-            Err(error) => self.report(&callback, error),
+            Err(error) => self.report(error),
         }
     }
 
     /// Tells the exception handler what the callback has raised.
     #[cold]
-    pub(super) fn report(&self, callback: &Bound<'py, PyAny>, error: PyErr) -> PyResult<()> {
+    pub(super) fn report(&self, error: PyErr) -> PyResult<()> {
         let py = self.py();
+        let callback = self.field(|call| &call.callback)?;
         let source = Names::get(py)?
             .format_callback_source
             .bind(py)

@@ -106,12 +106,19 @@ impl Loop {
     }
 
     /// What `call_soon` checks first.
+    #[inline]
     fn check(&self, this: &Bound<'_, Self>) -> PyResult<()> {
-        self.check_closed(this.py())?;
-        if self.debug(this.py()) {
-            this.call_method0("_check_thread")?;
+        let flags = self.state.get(this.py());
+        if flags.closed.get() || flags.debug.get() {
+            return self.check_well(this);
         }
         Ok(())
+    }
+
+    #[cold]
+    fn check_well(&self, this: &Bound<'_, Self>) -> PyResult<()> {
+        self.check_closed(this.py())?;
+        this.call_method0("_check_thread").map(drop)
     }
 
     fn check_callback(

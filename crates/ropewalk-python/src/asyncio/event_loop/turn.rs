@@ -94,7 +94,7 @@ impl Loop {
                     let done = unsafe { Future::assume(&future) }.set_result(result);
                     return done.or_else(|error| {
                         self.hide(this)?;
-                        handle.report(&future.getattr(intern!(py, "set_result"))?, error)
+                        handle.report(error)
                     });
                 }
                 self.hide(this)?;

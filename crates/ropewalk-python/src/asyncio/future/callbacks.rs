@@ -100,7 +100,11 @@ impl<'py> Future<'py> {
     }
 
     pub(super) fn schedule_all(&self, callbacks: Callbacks) -> PyResult<()> {
+        if let Some(first) = callbacks.first {
+            self.schedule(first)?;
+        }
         callbacks
+            .rest
             .into_iter()
             .try_for_each(|callback| self.schedule(callback))
     }

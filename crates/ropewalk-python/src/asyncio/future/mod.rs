@@ -260,8 +260,11 @@ impl<'py> Future<'py> {
 
     /// `Future.set_result`.
     pub(super) fn set_result(&self, result: Bound<'py, PyAny>) -> PyResult<()> {
-        self.check_pending()?;
         let mut fields = self.fields().borrow_mut();
+        if fields.event_loop.is_none() || fields.state != State::Pending {
+            drop(fields);
+            return self.check_pending();
+        }
         fields.state = State::Finished;
         fields.result = Some(result.into());
         let callbacks = std::mem::take(&mut fields.callbacks);
@@ -283,6 +286,7 @@ impl<'py> Future<'py> {
         self.schedule_all(callbacks)
     }
 
+    #[cold]
     fn check_pending(&self) -> PyResult<()> {
         self.check_alive()?;
         if self.state() == State::Pending {
