@@ -35,14 +35,39 @@ else:
 
 
 class StreamReader(_Reader):
-    """What a connection receives: `asyncio.StreamReader`, fed without a call into Python.
+    r"""What a connection receives: `asyncio.StreamReader` of the version in use, fed without a call into Python.
 
-    Its methods return awaitables that are coroutines to asyncio (`asyncio.iscoroutine`), not to `inspect`.
+    Its methods return awaitables that are coroutines to asyncio (`asyncio.iscoroutine`), not to `inspect`. A read that is
+    cancelled takes nothing.
+
+    >>> import ropewalk
+    >>> async def main():
+    ...     reader = asyncio.StreamReader()  # what `asyncio.open_connection` does
+    ...     reader.feed_data(b"one\ntwo")
+    ...     return type(reader) is StreamReader, await reader.readline()
+    >>> ropewalk.run(main())
+    (True, b'one\n')
     """
 
 
 class StreamWriter(_Writer):
-    """What a connection sends: `asyncio.StreamWriter`, whose `drain` makes no frame if there is nothing to wait for."""
+    """What a connection sends: `asyncio.StreamWriter`, whose `drain` makes no frame if there is nothing to wait for.
+
+    >>> import socket
+    >>> import ropewalk
+    >>> async def main():
+    ...     near, far = socket.socketpair()
+    ...     _, writer = await asyncio.open_connection(sock=near)
+    ...     writer.write(b"data")
+    ...     await writer.drain()
+    ...     await asyncio.sleep(0)  # what is written in one turn goes out as one
+    ...     writer.close()
+    ...     await writer.wait_closed()
+    ...     with far:
+    ...         return type(writer) is StreamWriter, far.recv(100)
+    >>> ropewalk.run(main())
+    (True, b'data')
+    """
 
     def drain(self) -> Coroutine[Any, Any, None]:
         protocol, reader = self._protocol, self._reader
