@@ -37,8 +37,8 @@ else:
 class StreamReader(_Reader):
     r"""What a connection receives: `asyncio.StreamReader` of the version in use, fed without a call into Python.
 
-    Its methods return awaitables that are coroutines to asyncio (`asyncio.iscoroutine`), not to `inspect`. A read that is
-    cancelled takes nothing.
+    Its methods return awaitables that are coroutines to asyncio (`asyncio.iscoroutine`), not to `inspect`. A read that
+    is cancelled takes nothing.
 
     >>> import ropewalk
     >>> async def main():
