@@ -11,6 +11,7 @@ use pyo3::types::PyString;
 use pyo3::{ffi, intern};
 
 use super::awaitable::{self, Step, Steps};
+use super::future::Future;
 use super::raw::{Class, Part, Visit, Visited, attribute, wrapper};
 
 /// What a call does.
@@ -46,8 +47,11 @@ enum Phase {
     Done,
 }
 
-/// The operation, and while it waits, the future and the iterator of that.
-type Parts<T> = (T, Option<(Py<PyAny>, Py<PyAny>)>);
+/// The operation, and what it waits for.
+type Parts<T> = (T, Option<Wait>);
+
+/// A future that is waited for, and its iterator unless it is one of ours.
+type Wait = (Py<PyAny>, Option<Py<PyAny>>);
 
 pub(super) struct Call<T> {
     name: &'static str,
@@ -86,8 +90,9 @@ unsafe impl<T: Operation> Part for Call<T> {
         };
         let waiting = waiting
             .iter()
-            .flat_map(|(waiter, iterator)| [waiter.as_ptr(), iterator.as_ptr()]);
-        visit.all(operation.held().into_iter().flatten().chain(waiting))
+            .flat_map(|(waiter, iterator)| [Some(waiter), iterator.as_ref()]);
+        let waiting = waiting.map(|object| object.map(Py::as_ptr));
+        visit.all(operation.held().into_iter().chain(waiting).flatten())
     }
 
     fn clear(&self, py: Python<'_>) {
@@ -150,7 +155,9 @@ impl<T: Operation> Steps for Call<T> {
         let Some((mut operation, Some((waiter, iterator)))) = self.finish() else {
             return Ok(());
         };
-        iterator.call_method0(py, intern!(py, "close"))?;
+        if let Some(iterator) = iterator {
+            iterator.call_method0(py, intern!(py, "close"))?;
+        }
         operation.waited(waiter.bind(py), false)
     }
 }
@@ -159,27 +166,25 @@ fn running() -> PyErr {
     PyValueError::new_err("coroutine already executing")
 }
 
-fn run<T: Operation>(
-    py: Python<'_>,
-    operation: &mut T,
-    waiting: &mut Option<(Py<PyAny>, Py<PyAny>)>,
-) -> PyResult<Step> {
+fn run<T: Operation>(py: Python<'_>, operation: &mut T, waiting: &mut Option<Wait>) -> PyResult<Step> {
     loop {
         if let Some((waiter, iterator)) = waiting {
-            let mut result = std::ptr::null_mut();
-            // SAFETY: the iterator is alive; the result is an owned reference unless an exception is set.
-            let sent = unsafe { ffi::PyIter_Send(iterator.as_ptr(), ffi::Py_None(), &mut result) };
-            match sent {
-                ffi::PySendResult::PYGEN_NEXT => return Ok(Step::Yield(result)),
-                ffi::PySendResult::PYGEN_RETURN => {
+            let waiter = waiter.bind(py);
+            let step = match iterator {
+                // SAFETY: the wait was made so.
+                None => unsafe { Future::assume(waiter) }.await_step(),
+                Some(iterator) => send(py, iterator),
+            };
+            match step {
+                Ok(Step::Yield(future)) => return Ok(Step::Yield(future)),
+                Ok(Step::Return(result)) => {
                     // SAFETY: an owned reference.
                     drop(unsafe { Bound::from_owned_ptr(py, result) });
-                    operation.waited(waiter.bind(py), true)?;
+                    operation.waited(waiter, true)?;
                     *waiting = None;
                 }
-                ffi::PySendResult::PYGEN_ERROR => {
-                    let error = PyErr::fetch(py);
-                    operation.waited(waiter.bind(py), false)?;
+                Err(error) => {
+                    operation.waited(waiter, false)?;
                     return Err(error);
                 }
             }
@@ -187,10 +192,23 @@ fn run<T: Operation>(
         match operation.attempt(py)? {
             Attempt::Done(value) => return Ok(Step::Return(value.into_ptr())),
             Attempt::Wait(waiter) => {
-                let iterator = waiter.call_method0(py, intern!(py, "__await__"))?;
+                let iterator = match Future::exact(waiter.bind(py)) {
+                    Some(_) => None,
+                    None => Some(waiter.call_method0(py, intern!(py, "__await__"))?),
+                };
                 *waiting = Some((waiter, iterator));
             }
         }
+    }
+}
+
+fn send(py: Python<'_>, iterator: &Py<PyAny>) -> PyResult<Step> {
+    let mut result = std::ptr::null_mut();
+    // SAFETY: the iterator is alive; the result is an owned reference unless an exception is set.
+    match unsafe { ffi::PyIter_Send(iterator.as_ptr(), ffi::Py_None(), &mut result) } {
+        ffi::PySendResult::PYGEN_NEXT => Ok(Step::Yield(result)),
+        ffi::PySendResult::PYGEN_RETURN => Ok(Step::Return(result)),
+        ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
     }
 }
 

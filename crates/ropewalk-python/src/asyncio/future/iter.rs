@@ -39,6 +39,19 @@ pub(super) fn create<'py>(py: Python<'py>, future: Bound<'py, PyAny>) -> PyResul
     unsafe { CLASS.instance(py, FutureIter(Cell::new(Some(future.into())))) }
 }
 
+impl Future<'_> {
+    /// What `await` comes to now: the future itself once, for the task to wait for, and then its result.
+    pub(in crate::asyncio) fn await_step(&self) -> PyResult<Step> {
+        if self.state() != State::Pending {
+            return Ok(Step::Return(self.result()?.into_ptr()));
+        }
+        if std::mem::replace(&mut self.fields().borrow_mut().blocking, true) {
+            return Err(PyRuntimeError::new_err("await wasn't used with future"));
+        }
+        Ok(Step::Yield(self.object().clone().into_ptr()))
+    }
+}
+
 impl Steps for FutureIter {
     fn go_on(&self, py: Python<'_>) -> PyResult<Step> {
         let Some(future) = self.0.take() else {
@@ -46,15 +59,10 @@ impl Steps for FutureIter {
         };
         // SAFETY: `create` is given futures of ours only.
         let this = unsafe { Future::assume(future.bind(py)) };
-        if this.state() != State::Pending {
-            return Ok(Step::Return(this.result()?.into_ptr()));
+        if this.state() == State::Pending {
+            self.0.set(Some(future.clone_ref(py).into()));
         }
-        let asked = std::mem::replace(&mut this.fields().borrow_mut().blocking, true);
-        self.0.set(Some(future.clone_ref(py).into()));
-        if asked {
-            return Err(PyRuntimeError::new_err("await wasn't used with future"));
-        }
-        Ok(Step::Yield(future.into_bound(py).into_ptr()))
+        this.await_step()
     }
 
     fn end(&self, py: Python<'_>) -> PyResult<()> {
