@@ -64,7 +64,7 @@ impl Loop {
     pub(crate) fn with_buffer<R>(&self, py: Python<'_>, read: impl FnOnce(&mut [u8]) -> R) -> R {
         let mut buffer = self.buffer.get(py).borrow_mut();
         if buffer.is_empty() {
-            buffer.resize(READ, 0);
+            *buffer = vec![0; READ]; // zeroed by the system, and only the pages that are read into
         }
         read(&mut buffer)
     }
