@@ -256,3 +256,16 @@ def test_handles_made_after_others_were_freed_are_whole(loop: EventLoop) -> None
         turn(loop)
         assert len(seen) == 2000 * (round_ + 1)
     assert seen == list(range(2000)) * 3
+
+
+@pytest.mark.parametrize(
+    "make", [lambda loop, last: loop.call_soon(print, last), lambda loop, last: loop.call_later(1000, lambda: last)]
+)
+def test_a_long_chain_of_handles_is_freed(loop: EventLoop, make: Callable[[EventLoop, object], object]) -> None:
+    last: object = None
+    for _ in range(100_000):
+        last = make(loop, last)
+    first = weakref.ref(last)
+    loop.close()
+    del last
+    assert first() is None

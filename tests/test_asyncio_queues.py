@@ -73,6 +73,21 @@ def test_a_cancelled_getter_passes_its_wake_up_on() -> None:
     ropewalk.run(main())
 
 
+@pytest.mark.parametrize("kind", [Queue, asyncio.Queue])
+def test_a_get_that_nobody_has_any_more_takes_nothing(kind: Any) -> None:
+    async def main() -> int:
+        queue = kind()
+        dropped = queue.get()
+        dropped.send(None)
+        other = asyncio.ensure_future(queue.get())
+        await asyncio.sleep(0)
+        queue.put_nowait(1)  # wakes the first
+        del dropped
+        return await other
+
+    assert ropewalk.run(main()) == 1
+
+
 def test_a_call_is_used_once_and_one_that_is_not_used_is_warned_of() -> None:
     async def main() -> None:
         queue: Queue[int] = Queue()

@@ -421,6 +421,19 @@ def test_a_read_is_awaited_once() -> None:
     ropewalk.run(main())
 
 
+def test_a_read_that_nobody_has_any_more_waits_no_longer() -> None:
+    async def main() -> bytes:
+        reader = asyncio.StreamReader()
+        read = reader.readline()
+        read.send(None)
+        del read
+        assert reader._waiter is None  # type: ignore[attr-defined]
+        reader.feed_data(b"line\n")
+        return await reader.readline()
+
+    assert ropewalk.run(main()) == run_stock(main()) == b"line\n"
+
+
 def test_a_reader_and_a_read_that_waits_for_ever_are_freed() -> None:
     async def main() -> list[weakref.ref[Any]]:
         reader: Any = asyncio.StreamReader()

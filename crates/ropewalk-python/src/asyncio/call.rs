@@ -96,12 +96,15 @@ unsafe impl<T: Operation> Part for Call<T> {
     }
 
     fn clear(&self, py: Python<'_>) {
-        let phase = self.phase.get();
-        if phase == Phase::Fresh {
-            warn(py, self.name);
-        }
-        if phase != Phase::Running {
-            self.finish();
+        match self.phase.get() {
+            Phase::Fresh => unraisable(py, || {
+                let result = warn(py, self.name);
+                self.finish();
+                result
+            }),
+            // Closed, as a coroutine is that nobody has any more: whom it waits for is not to count on it.
+            Phase::Waiting => unraisable(py, || self.end(py)),
+            Phase::Running | Phase::Done => {}
         }
     }
 }
@@ -113,12 +116,17 @@ impl<T> Call<T> {
     }
 }
 
-/// Warns of a call that nobody has awaited, as of a coroutine; keeps the exception that may be on its way.
-#[cold]
-fn warn(py: Python<'_>, name: &str) {
-    let under_way = PyErr::take(py);
+/// Warns of a call that nobody has awaited, as of a coroutine.
+fn warn(py: Python<'_>, name: &str) -> PyResult<()> {
     let message = CString::new(format!("coroutine '{name}' was never awaited")).unwrap_or_default();
-    if let Err(error) = PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1) {
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
+}
+
+/// Does what a destructor has to, in which nothing can be raised; keeps the exception that may be on its way.
+#[cold]
+fn unraisable(py: Python<'_>, body: impl FnOnce() -> PyResult<()>) {
+    let under_way = PyErr::take(py);
+    if let Err(error) = body() {
         error.write_unraisable(py, None);
     }
     if let Some(error) = under_way {

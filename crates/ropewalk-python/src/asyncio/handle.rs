@@ -578,6 +578,18 @@ fn timer_attributes() -> Vec<ffi::PyGetSetDef> {
 }
 
 unsafe extern "C" fn tp_dealloc(object: *mut ffi::PyObject) {
+    unsafe fn end(object: *mut ffi::PyObject) {
+        // SAFETY: the end of `tp_dealloc`.
+        unsafe {
+            let class = if ffi::Py_TYPE(object) == HANDLE.get() {
+                &HANDLE
+            } else {
+                &TIMER_HANDLE
+            };
+            Body::drop_of(object);
+            class.free(object);
+        }
+    }
     // SAFETY: the interpreter calls this once, when nothing refers to the object any more.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
@@ -585,13 +597,7 @@ unsafe extern "C" fn tp_dealloc(object: *mut ffi::PyObject) {
         if !body.weak_references.get().is_null() {
             ffi::PyObject_ClearWeakRefs(object);
         }
-        let class = if ffi::Py_TYPE(object) == HANDLE.get() {
-            &HANDLE
-        } else {
-            &TIMER_HANDLE
-        };
-        Body::drop_of(object);
-        class.free(object);
+        raw::end_nested(object, end); // its callback may hold the next one
     }
 }
 
