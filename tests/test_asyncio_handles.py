@@ -152,6 +152,27 @@ def test_a_handler_may_cancel_the_handle_whose_callback_raised(loop: EventLoop) 
     assert handle.cancelled()
 
 
+def test_a_callback_may_cancel_its_handle_by_a_weak_reference_or_what_the_collector_finds(loop: EventLoop) -> None:
+    done: list[str] = []
+
+    def by_reference() -> None:
+        refs[0]().cancel()  # type: ignore[union-attr]
+        done.append("weak reference")
+
+    def by_collector() -> None:
+        for handle in gc.get_referrers(by_collector):
+            if isinstance(handle, asyncio.Handle):
+                handle.cancel()
+                done.append("collector")
+
+    handles = [loop.call_soon(by_reference), loop.call_soon(by_collector)]
+    refs = [weakref.ref(handle) for handle in handles[:1]]
+    gc.collect()  # tracks them
+    handles.clear()
+    turn(loop)
+    assert done == ["weak reference", "collector"]
+
+
 def test_a_result_that_cannot_be_set_is_reported(loop: EventLoop) -> None:
     reports: list[dict[str, object]] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))

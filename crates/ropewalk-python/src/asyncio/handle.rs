@@ -366,6 +366,18 @@ impl<'py> Handle<'py> {
         Some((future, result.bind(self.py()).clone()))
     }
 
+    /// Whether no code but the caller's can come by the handle: through a weak reference or the collector's lists neither.
+    #[inline]
+    fn is_out_of_reach(&self) -> bool {
+        let object = self.0.as_ptr();
+        // SAFETY: reads the count and the collector's head of a live object.
+        unsafe {
+            ffi::Py_REFCNT(object) == 1
+                && self.body().weak_references.get().is_null()
+                && ffi::PyObject_GC_IsTracked(object) == 0
+        }
+    }
+
     /// Calls the callback in its context, unless the handle is cancelled; tells the exception handler what it raises.
     pub(super) fn run(&self) -> PyResult<()> {
         let py = self.py();
@@ -373,9 +385,8 @@ impl<'py> Handle<'py> {
         let (Some(callback), Some(context)) = (&call.callback, &call.context) else {
             return Ok(());
         };
-        // SAFETY: reads the count of a live object.
-        let result = if unsafe { ffi::Py_REFCNT(self.0.as_ptr()) } == 1 {
-            // Nobody else has the handle, so that nobody can cancel it meanwhile: the borrow may last.
+        let result = if self.is_out_of_reach() {
+            // Nobody can cancel it meanwhile: the borrow may last.
             let result = call.arguments.call_in(context.bind(py), callback.bind(py));
             drop(call);
             result
