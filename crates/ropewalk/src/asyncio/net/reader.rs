@@ -195,19 +195,42 @@ impl StreamReader {
     /// # Panics
     /// For an empty separator.
     pub async fn readuntil(&mut self, separator: &[u8]) -> Result<Vec<u8>> {
-        assert!(!separator.is_empty(), "the separator should be at least one byte");
+        self.readuntil_any(&[separator]).await
+    }
+
+    /// The same for several separators: up to the end that comes first (Python 3.13: `readuntil` of a tuple).
+    ///
+    /// # Errors
+    /// As [`readuntil`](StreamReader::readuntil).
+    ///
+    /// # Panics
+    /// For no separator, or an empty one.
+    pub async fn readuntil_any(&mut self, separators: &[&[u8]]) -> Result<Vec<u8>> {
+        let lengths = separators.iter().map(|separator| separator.len());
+        let longest = lengths
+            .clone()
+            .max()
+            .expect("there should be at least one separator");
+        assert!(
+            lengths.min() > Some(0),
+            "the separator should be at least one byte"
+        );
         let mut searched = 0;
         loop {
-            let found = memchr::memmem::find(&self.rest()[searched..], separator);
+            let rest = &self.rest()[searched..];
+            let found = separators.iter().filter_map(|separator| {
+                let begin = memchr::memmem::find(rest, separator)? + searched;
+                Some((begin, begin + separator.len()))
+            });
+            let found = found.min_by_key(|(_, end)| *end);
             // The beginning of a separator may be the end of the buffer.
-            let end = found.map(|position| searched + position);
-            searched = (self.rest().len() + 1).saturating_sub(separator.len());
-            if end.unwrap_or(searched) > self.limit {
-                let consumed = end.unwrap_or(searched);
+            searched = (self.rest().len() + 1).saturating_sub(longest);
+            let consumed = found.map_or(searched, |(begin, _)| begin);
+            if consumed > self.limit {
                 return Err(LimitOverrun { consumed }.into());
             }
-            if let Some(end) = end {
-                return Ok(self.take(end + separator.len()));
+            if let Some((_, end)) = found {
+                return Ok(self.take(end));
             }
             if !self.fill().await? {
                 let partial = self.take(self.rest().len());
