@@ -1,6 +1,7 @@
 //! [`Condition`].
 
 use std::fmt;
+use std::rc::Rc;
 
 use super::cancel::cancellable;
 use super::error::{Cancelled, Result};
@@ -23,9 +24,9 @@ use super::waiters::Waiters;
 ///         Ok(number.get())
 ///     });
 ///     for _ in 0..count {
-///         let guard = shared.0.acquire().await?;
+///         let _guard = shared.0.acquire().await?;
 ///         shared.1.set(shared.1.get() + 1);
-///         guard.notify_all();
+///         shared.0.notify_all();
 ///     }
 ///     assert_eq!(waiter.await?, count);
 ///     Ok(())
@@ -34,7 +35,7 @@ use super::waiters::Waiters;
 /// ```
 #[derive(Default)]
 pub struct Condition {
-    lock: Lock,
+    lock: Rc<Lock>,
     waiters: Waiters,
 }
 
@@ -42,6 +43,24 @@ impl Condition {
     /// A condition with a lock of its own.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A condition with a lock that others may have as well, conditions or tasks (Python: `Condition(lock)`).
+    ///
+    /// ```
+    /// use ropewalk::asyncio::{Condition, Lock};
+    /// use std::rc::Rc;
+    ///
+    /// let lock = Rc::new(Lock::new());
+    /// let [not_empty, not_full] = [(); 2].map(|()| Condition::with_lock(lock.clone()));
+    /// let _held = lock.try_acquire();
+    /// assert!(not_empty.locked() && not_full.locked());
+    /// ```
+    pub fn with_lock(lock: Rc<Lock>) -> Self {
+        Self {
+            lock,
+            waiters: Waiters::default(),
+        }
     }
 
     /// Takes the lock, until the guard is dropped.
@@ -59,6 +78,19 @@ impl Condition {
     /// Whether the lock is taken.
     pub fn locked(&self) -> bool {
         self.lock.locked()
+    }
+
+    /// Wakes the first `count` of those who wait.
+    ///
+    /// They go on one after the other as they get the lock. Unlike Python's, it may be called without the lock, too: nothing comes
+    /// between the look at what has changed and the wait for it.
+    pub fn notify(&self, count: usize) {
+        let _ = (0..count).take_while(|_| self.waiters.tell_first(true)).count();
+    }
+
+    /// Wakes all who wait; otherwise as [`notify`](Condition::notify).
+    pub fn notify_all(&self) {
+        self.waiters.tell_all(true);
     }
 }
 
@@ -108,18 +140,6 @@ impl ConditionGuard<'_> {
             self.wait().await?;
         }
         Ok(())
-    }
-
-    /// Wakes the first `count` of those who wait.
-    pub fn notify(&self, count: usize) {
-        let _ = (0..count)
-            .take_while(|_| self.condition.waiters.tell_first(true))
-            .count();
-    }
-
-    /// Wakes all who wait.
-    pub fn notify_all(&self) {
-        self.condition.waiters.tell_all(true);
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::asyncio::{Condition, Task};
+use crate::asyncio::{Condition, Lock, Task};
 
 fn waits(condition: &Rc<Condition>, log: &Log, name: &'static str) -> Task<()> {
     let (condition, log) = (condition.clone(), log.clone());
@@ -21,12 +21,14 @@ fn notify_wakes_so_many_in_the_order_of_their_coming() {
         let tasks = ["a", "b", "c", "d"].map(|name| waits(&condition, &log, name));
         turns(1).await?;
         assert_eq!(format!("{condition:?}"), "<Condition [unlocked, waiters:4]>");
-        condition.acquire().await?.notify(2);
+        let guard = condition.acquire().await?;
+        condition.notify(2);
+        drop(guard);
         asyncio::sleep(seconds(1)).await?;
         log.note("two");
-        condition.acquire().await?.notify_all();
+        condition.notify_all();
         asyncio::gather(tasks).await?;
-        condition.acquire().await?.notify(9); // nobody: nothing
+        condition.notify(9); // nobody: nothing
         Ok(())
     })
     .unwrap();
@@ -41,7 +43,7 @@ fn a_notification_that_comes_with_a_cancellation_goes_to_another() {
         let condition = Rc::new(Condition::new());
         let [first, second] = ["first", "second"].map(|name| waits(&condition, &log, name));
         turns(1).await?;
-        condition.acquire().await?.notify(1);
+        condition.notify(1);
         first.cancel();
         second.await?;
         assert!(first.cancelled());
@@ -84,6 +86,29 @@ fn a_wait_that_is_dropped_leaves_the_lock_to_others() {
         turns(2).await?;
         assert_eq!(format!("{condition:?}"), "<Condition [unlocked]>");
         let _guard = condition.acquire().await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn conditions_that_share_a_lock_keep_each_other_out_and_wake_their_own() {
+    asyncio::testing::orders(0..50, || async {
+        let lock = Rc::new(Lock::new());
+        let conditions = [(); 2].map(|()| Rc::new(Condition::with_lock(lock.clone())));
+        let log = Log::default();
+        let [one, other] = [(&conditions[0], "one"), (&conditions[1], "other")]
+            .map(|(condition, name)| waits(condition, &log, name));
+        asyncio::sleep(seconds(1)).await?;
+        let held = lock.acquire().await?;
+        conditions[1].notify_all();
+        asyncio::sleep(seconds(1)).await?;
+        log.note("holds it");
+        drop(held);
+        other.await?;
+        conditions[0].notify_all();
+        one.await?;
+        log.is(["holds it", "other true", "one true"]);
         Ok(())
     })
     .unwrap();
