@@ -282,3 +282,26 @@ fn without_pidfd_a_thread_tells_the_end_and_leaves_the_child_to_be_reaped() {
     assert_eq!(bell.read(&mut [0; 1]).unwrap(), 0);
     assert!(child.try_wait().unwrap().unwrap().success());
 }
+
+#[test]
+fn errors_go_to_an_inherited_standard_output() {
+    const NAME: &str = "asyncio::tests::subprocess::errors_go_to_an_inherited_standard_output";
+    if std::env::var_os("ROPEWALK_INHERITED").is_some() {
+        asyncio::run(async {
+            let child =
+                create_subprocess_shell("echo flag >&2", Stdio::DevNull, Stdio::Inherit, Stdio::Stdout);
+            assert!(child.await?.wait().await?.success());
+            Ok(())
+        })
+        .unwrap();
+        return;
+    }
+    // A process whose standard output nobody else writes to.
+    let mut inner = Command::new(std::env::current_exe().unwrap());
+    let inner = inner.args([NAME, "--exact"]).env("ROPEWALK_INHERITED", "1");
+    let output = inner.output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.lines().any(|line| line.ends_with("flag")), "{out}");
+    assert!(!err.contains("flag"), "{err}");
+}
