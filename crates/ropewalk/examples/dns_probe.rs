@@ -2,12 +2,12 @@
 //!
 //! usage: cargo run --example dns_probe [DOMAIN ...]    default: Rust's short keywords under .dev
 
-use ropewalk::asyncio::{self, net};
+use ropewalk::asyncio::{self, get_running_loop, net};
 
 const KEYWORDS: &str = "as dyn else enum fn for if impl in let loop mod move mut pub ref self true type use";
 
 async fn probe(domain: String) -> asyncio::Result<(String, bool)> {
-    match net::getaddrinfo(&domain, 0).await {
+    match get_running_loop()?.getaddrinfo(&domain, 0).await {
         Ok(_) => Ok((domain, true)),
         Err(error) if error.downcast_ref::<net::LookupError>().is_some() => Ok((domain, false)),
         Err(error) => Err(error),

@@ -25,7 +25,7 @@ fn a_server_without_descriptors_says_so_and_goes_on_when_there_are_some() {
             },
         ));
         // Connected by the kernel, without a turn of the loop, in which it would be served.
-        let client = std::net::TcpStream::connect(server.local_addr()?)?;
+        let client = std::net::TcpStream::connect(server.local_addrs()[0])?;
         let mut limit = libc::rlimit {
             rlim_cur: 0,
             rlim_max: 0,

@@ -2,19 +2,20 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::reader::StreamReader;
 use super::transport::{Transport, ends};
 use super::writer::StreamWriter;
-use super::{TcpListener, TcpStream, UnixListener, UnixStream, getaddrinfo};
+use super::{TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::asyncio::error::{Result, find_cancelled};
 use crate::asyncio::event_loop::ExceptionContext;
 use crate::asyncio::runner::create_task;
 use crate::asyncio::task::Task;
-use crate::asyncio::{get_running_loop, sleep};
+use crate::asyncio::{TaskGroup, get_running_loop, sleep};
 
 /// Connects by TCP to the first address of a host that answers (Python: `asyncio.open_connection`).
 ///
@@ -31,7 +32,7 @@ use crate::asyncio::{get_running_loop, sleep};
 ///         writer.drain().await
 ///     });
 ///     let server = server.await?;
-///     let (mut reader, mut writer) = net::open_connection("127.0.0.1", server.local_addr()?.port()).await?;
+///     let (mut reader, mut writer) = net::open_connection("127.0.0.1", server.local_addrs()[0].port()).await?;
 ///     writer.write(b"hello\n");
 ///     assert_eq!(reader.readline().await?, b"HELLO\n");
 ///     Ok(())
@@ -49,7 +50,7 @@ pub async fn open_connection(host: &str, port: u16) -> Result<(StreamReader, Str
 /// As [`open_connection`].
 pub async fn create_connection(host: &str, port: u16) -> Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in getaddrinfo(host, port).await? {
+    for address in get_running_loop()?.getaddrinfo(host, port).await? {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
@@ -76,12 +77,16 @@ pub async fn open_unix_connection(path: impl AsRef<Path>) -> Result<(StreamReade
     Ok(ends(UnixStream::connect(path).await?))
 }
 
-/// Listens at the first address of a host and has a task run `serve` for each connection (Python: `asyncio.start_server`).
+/// Listens at every address of a host and has a task run `serve` for each connection (Python: `asyncio.start_server`).
+///
+/// An empty host means all interfaces, by IPv4 and IPv6. With port 0 the system chooses a free one for each address; see
+/// [`local_addrs`](Server::local_addrs). An address of the host that this machine does not have, such as `::1` without IPv6, is left
+/// out if there are others.
 ///
 /// A failure of such a task is told to the loop's exception handler.
 ///
 /// # Errors
-/// The host has no address, or it is in use; the cancellation of the task. Outside a loop.
+/// The host has no address, or one is in use (`AddrInUse`); the cancellation of the task. Outside a loop.
 ///
 /// ```
 /// use ropewalk::asyncio::{self, net};
@@ -93,7 +98,7 @@ pub async fn open_unix_connection(path: impl AsRef<Path>) -> Result<(StreamReade
 ///         writer.wait_closed().await // until all is out; then the connection is closed
 ///     })
 ///     .await?;
-///     let (mut reader, mut writer) = net::open_connection("127.0.0.1", server.local_addr()?.port()).await?;
+///     let (mut reader, mut writer) = net::open_connection("127.0.0.1", server.local_addrs()[0].port()).await?;
 ///     writer.write(b"BR\n");
 ///     assert_eq!(reader.read_to_end().await?, b"yes");
 ///     server.close();
@@ -107,19 +112,59 @@ where
     S: Fn(StreamReader, StreamWriter) -> F + 'static,
     F: Future<Output = Result<()>> + 'static,
 {
-    let addresses = getaddrinfo(host, port).await?;
-    let address = *addresses
-        .first()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))?;
-    let listener = TcpListener::bind(address)?;
-    let address = Some(listener.local_addr()?);
-    let accept = async move || {
-        let (stream, _) = listener.accept().await?;
-        let _ = stream.set_nodelay(true); // a connection that is gone already shows that when it is read
-        Ok(stream)
+    let addresses = match host {
+        "" => vec![
+            (Ipv4Addr::UNSPECIFIED, port).into(),
+            (Ipv6Addr::UNSPECIFIED, port).into(),
+        ],
+        _ => get_running_loop()?.getaddrinfo(host, port).await?,
     };
-    let task = create_task(take_connections(accept, serve));
-    Ok(Server { task, address })
+    let listeners = listen(&addresses)?;
+    let addresses = listeners.iter().map(TcpListener::local_addr);
+    let addresses = addresses.collect::<io::Result<_>>()?;
+    let serve = Rc::new(serve);
+    let task = create_task(async move {
+        let group = TaskGroup::new();
+        let body = group.run(async |group| {
+            for listener in listeners {
+                let accept = async move || {
+                    let (stream, _) = listener.accept().await?;
+                    let _ = stream.set_nodelay(true); // a connection that is gone already shows that when it is read
+                    Ok(stream)
+                };
+                group.create_task(take_connections(accept, serve.clone()));
+            }
+            Ok(())
+        });
+        body.await
+    });
+    Ok(Server { task, addresses })
+}
+
+/// Listens at each address once, but for those that the machine does not have.
+fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    let mut missing = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for (index, address) in addresses.iter().enumerate() {
+        if addresses[..index].contains(address) {
+            continue;
+        }
+        match TcpListener::bind_only(*address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                let kind = error.kind();
+                let error = io::Error::new(kind, format!("cannot listen at {address}: {error}"));
+                match kind {
+                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => missing = error,
+                    _ => return Err(error),
+                }
+            }
+        }
+    }
+    match listeners.is_empty() {
+        true => Err(missing),
+        false => Ok(listeners),
+    }
 }
 
 /// The same at a Unix socket (Python: `asyncio.start_unix_server`), whose path must not exist, and stays.
@@ -153,11 +198,12 @@ where
 {
     let listener = UnixListener::bind(path)?;
     let accept = async move || listener.accept().await;
-    let task = create_task(take_connections(accept, serve));
-    Ok(Server { task, address: None })
+    let task = create_task(take_connections(accept, Rc::new(serve)));
+    let addresses = Vec::new();
+    Ok(Server { task, addresses })
 }
 
-async fn take_connections<T, S, F>(accept: impl AsyncFn() -> io::Result<T>, serve: S) -> Result<()>
+async fn take_connections<T, S, F>(accept: impl AsyncFn() -> io::Result<T>, serve: Rc<S>) -> Result<()>
 where
     T: Transport + 'static,
     S: Fn(StreamReader, StreamWriter) -> F + 'static,
@@ -191,16 +237,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     task: Task<()>,
-    address: Option<SocketAddr>,
+    addresses: Vec<SocketAddr>,
 }
 
 impl Server {
-    /// The address at which it listens.
-    ///
-    /// # Errors
-    /// `Unsupported`, of a Unix socket.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.address.ok_or(io::ErrorKind::Unsupported.into())
+    /// The addresses at which it listens, or did (Python: `sockets`); none at a Unix socket.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Takes no more connections.

@@ -1,4 +1,4 @@
-//! Sockets: TCP, Unix and UDP, names of hosts, and connections with buffers ([`open_connection`], [`start_server`]).
+//! Sockets: TCP, Unix and UDP, and connections with buffers ([`open_connection`], [`start_server`]).
 //!
 //! Each belongs to the loop on which it was made. Operations are await points: a cancellation comes out of them as an
 //! [`io::Error`](std::io::Error) made of [`Cancelled`](super::Cancelled), before any byte is lost. Several tasks may use one
@@ -86,7 +86,6 @@ mod writer;
 pub use connection::{
     Server, create_connection, open_connection, open_unix_connection, start_server, start_unix_server,
 };
-pub use dns::{getaddrinfo, getnameinfo};
 pub(super) use pipe::{pipe_reader, pipe_writer};
 pub use reader::{IncompleteRead, LimitOverrun, StreamReader};
 pub use stream::{Listener, Stream};

@@ -1,7 +1,8 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::stream::{BACKLOG, Listener, Socket, Stream};
 use crate::asyncio::source::{Io, Way};
@@ -45,13 +46,7 @@ impl TcpStream {
     /// # Errors
     /// The system's (nobody there: `ConnectionRefused`); the cancellation of the task, which gives the attempt up.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let family = match address {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
-        };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        let stream = Stream(Io::new(std::net::TcpStream::from(socket))?);
+        let stream = Stream(Io::new(std::net::TcpStream::from(open(&address)?))?);
         match rustix::net::connect(&stream, &address) {
             Ok(()) => return Ok(stream),
             Err(rustix::io::Errno::INPROGRESS | rustix::io::Errno::INTR) => {}
@@ -95,6 +90,16 @@ impl TcpStream {
     }
 }
 
+/// A socket of the family of an address.
+fn open(address: &SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
+}
+
 /// How a connection that was under way has ended.
 fn connected(stream: &std::net::TcpStream) -> io::Result<()> {
     if let Some(error) = stream.take_error()? {
@@ -115,6 +120,18 @@ impl TcpListener {
         let listener = std::net::TcpListener::bind(address)?;
         rustix::net::listen(&listener, BACKLOG)?;
         Self::from_std(listener)
+    }
+
+    /// The same, but that `::` means the addresses of IPv6 alone.
+    pub(super) fn bind_only(address: SocketAddr) -> io::Result<Self> {
+        let socket = open(&address)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Self::from_std(socket.into())
     }
 
     /// Has an open socket used by the running loop.

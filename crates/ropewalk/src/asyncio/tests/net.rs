@@ -1,7 +1,7 @@
 use super::*;
 use crate::asyncio::net::{
     LookupError, LookupErrorKind, NI_NUMERICHOST, NI_NUMERICSERV, TcpListener, TcpStream, UdpSocket,
-    UnixListener, UnixStream, getaddrinfo, getnameinfo,
+    UnixListener, UnixStream,
 };
 use std::cell::Cell;
 use std::io::{ErrorKind, Write};
@@ -249,16 +249,17 @@ fn a_cancelled_accept_loses_no_connection() {
 #[test]
 fn hosts_have_addresses_or_are_an_error() {
     asyncio::run(async {
-        let addresses = getaddrinfo("localhost", 80).await?;
+        let event_loop = asyncio::get_running_loop()?;
+        let addresses = event_loop.getaddrinfo("localhost", 80).await?;
         assert!(
             addresses
                 .iter()
                 .all(|address| address.ip().is_loopback() && address.port() == 80)
         );
         assert!(!addresses.is_empty());
-        assert_eq!(getaddrinfo("::1", 1).await?, ["[::1]:1".parse()?]);
+        assert_eq!(event_loop.getaddrinfo("::1", 1).await?, ["[::1]:1".parse()?]);
         for host in ["no such host", "", "a\0b"] {
-            let error = getaddrinfo(host, 80).await.unwrap_err();
+            let error = event_loop.getaddrinfo(host, 80).await.unwrap_err();
             assert!(error.downcast_ref::<LookupError>().is_some(), "{error:?}");
         }
         Ok(())
@@ -269,14 +270,15 @@ fn hosts_have_addresses_or_are_an_error() {
 #[test]
 fn addresses_have_names_or_are_an_error() {
     asyncio::run(async {
+        let event_loop = asyncio::get_running_loop()?;
         let address = "127.0.0.1:80".parse()?;
-        let (host, service) = getnameinfo(address, NI_NUMERICSERV).await?;
+        let (host, service) = event_loop.getnameinfo(address, NI_NUMERICSERV).await?;
         assert!(!host.is_empty());
         assert_eq!(service, "80");
-        let (host, service) = getnameinfo(address, NI_NUMERICHOST).await?;
+        let (host, service) = event_loop.getnameinfo(address, NI_NUMERICHOST).await?;
         assert_eq!(host, "127.0.0.1");
         assert!(["http", "80"].contains(&service.as_str()), "{service}");
-        let error = getnameinfo(address, 1 << 30).await.unwrap_err();
+        let error = event_loop.getnameinfo(address, 1 << 30).await.unwrap_err();
         let error: &LookupError = error.downcast_ref().unwrap();
         assert!(matches!(error.kind(), LookupErrorKind::Badflags));
         assert_eq!(error.error_num(), libc::EAI_BADFLAGS);
@@ -287,10 +289,10 @@ fn addresses_have_names_or_are_an_error() {
 
 #[test]
 fn an_address_in_figures_is_named_without_a_thread() {
-    let names = std::pin::pin!(getnameinfo(
-        "127.0.0.1:80".parse().unwrap(),
-        NI_NUMERICHOST | NI_NUMERICSERV
-    ))
+    let event_loop = asyncio::EventLoop::new().unwrap();
+    let names = std::pin::pin!(
+        event_loop.getnameinfo("127.0.0.1:80".parse().unwrap(), NI_NUMERICHOST | NI_NUMERICSERV)
+    )
     .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
     let std::task::Poll::Ready(Ok(names)) = names else {
         panic!("it waits")

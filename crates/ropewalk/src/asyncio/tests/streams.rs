@@ -16,7 +16,7 @@ where
     F: Future<Output = Result<()>> + 'static,
 {
     let server = start_server(HOST, 0, serve).await?;
-    let port = server.local_addr()?.port();
+    let port = server.local_addrs()[0].port();
     std::mem::forget(server); // it serves until the end of the program
     open_connection(HOST, port).await
 }
@@ -120,13 +120,13 @@ fn addresses_are_those_of_the_two_ends() {
             writer.wait_closed().await
         };
         let server = start_server(HOST, 0, serve).await?;
-        let stream = TcpStream::connect(server.local_addr()?).await?;
+        let stream = TcpStream::connect(server.local_addrs()[0]).await?;
         let expected = format!("Ok({})", stream.local_addr()?);
         let (mut reader, writer) = split(stream);
-        assert_eq!(writer.peer_addr()?, server.local_addr()?);
+        assert_eq!(writer.peer_addr()?, server.local_addrs()[0]);
         assert_eq!(String::from_utf8(reader.read_to_end().await?)?, expected);
         let server = start_unix_server(&bound, serve).await?;
-        assert_eq!(server.local_addr().unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(server.local_addrs().is_empty());
         let (mut reader, _writer) = open_unix_connection(&bound).await?;
         assert_eq!(reader.read_to_end().await?, b"Err(Unsupported)");
         let error = start_unix_server(&bound, serve).await.unwrap_err();
@@ -278,6 +278,97 @@ fn a_peer_that_is_gone_comes_out_of_drain() {
 }
 
 #[test]
+fn a_server_listens_at_every_address_of_its_host() {
+    asyncio::run(async {
+        let mut expected = asyncio::get_running_loop()?.getaddrinfo("localhost", 0).await?;
+        // Those that this machine has.
+        expected.retain(|address| std::net::TcpListener::bind(address).is_ok());
+        expected.sort();
+        expected.dedup();
+        let greets = async |_reader, mut writer: StreamWriter| {
+            writer.write(b"flag");
+            writer.wait_closed().await
+        };
+        let mut server = start_server("localhost", 0, greets).await?;
+        let addresses = server.local_addrs().to_vec();
+        let mut hosts: Vec<_> = addresses.iter().map(std::net::SocketAddr::ip).collect();
+        hosts.sort();
+        assert!(
+            hosts
+                .into_iter()
+                .eq(expected.iter().map(std::net::SocketAddr::ip))
+        );
+        for address in &addresses {
+            let (mut reader, _writer) = split(TcpStream::connect(*address).await?);
+            assert_eq!(reader.read_to_end().await?, b"flag");
+        }
+        server.close();
+        assert!(server.serve_forever().await.unwrap_err().is_cancelled());
+        for address in addresses {
+            assert!(TcpStream::connect(address).await.is_err(), "{address}");
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_empty_host_is_every_interface_and_an_address_in_use_is_named() {
+    asyncio::run(async {
+        let serve = async |_reader, _writer| Ok(());
+        let server = start_server("", 0, serve).await?;
+        let addresses = server.local_addrs();
+        assert!(addresses.iter().all(|address| address.ip().is_unspecified()));
+        assert!(addresses.iter().any(std::net::SocketAddr::is_ipv4));
+        let port = addresses[0].port();
+        open_connection("127.0.0.1", port).await?;
+        let error = std::io::Error::from(start_server("", port, serve).await.unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&format!("0.0.0.0:{port}")), "{error}");
+        // One of the addresses that are set apart for examples.
+        let error = std::io::Error::from(start_server("192.0.2.1", 0, serve).await.unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn several_separators_end_where_the_first_of_them_does() {
+    asyncio::run(async {
+        let (mut reader, _writer) = sends(b"BR\r\nCN;IND\nabcd-XabcY").await?;
+        for chunk in [&b"BR\r\n"[..], b"CN;", b"IND\n"] {
+            assert_eq!(reader.readuntil_any(&[b"\r\n", b";", b"\n"]).await?, chunk);
+        }
+        // The end decides and not the beginning.
+        assert_eq!(reader.readuntil_any(&[b"abcd-", b"bc"]).await?, b"abc");
+        assert_eq!(reader.readuntil_any(&[b"absent", b"-"]).await?, b"d-");
+        reader.set_limit(2);
+        let error = reader.readuntil_any(&[b"Y", b"Z"]).await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&LimitOverrun { consumed: 4 }));
+        assert_eq!(reader.readexactly(5).await?, b"XabcY");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_separator_that_comes_in_pieces_is_found_beside_a_longer_one() {
+    asyncio::run(async {
+        let (here, there) = UnixStream::pair()?;
+        let (mut reader, _writer) = split(here);
+        let task = asyncio::create_task(async move { reader.readuntil_any(&[b"\r\n", b"longer"]).await });
+        for piece in [&b"BR long"[..], b"ish\r", b"\nCN"] {
+            turns(3).await?;
+            there.write_all(piece).await?;
+        }
+        assert_eq!(task.await?, b"BR longish\r\n");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_closed_server_takes_no_more_and_leaves_its_connections() {
     asyncio::run(async {
         let mut server = start_server(HOST, 0, |mut reader, mut writer| async move {
@@ -287,7 +378,7 @@ fn a_closed_server_takes_no_more_and_leaves_its_connections() {
             Ok(())
         })
         .await?;
-        let port = server.local_addr()?.port();
+        let port = server.local_addrs()[0].port();
         let (mut reader, mut writer) = open_connection(HOST, port).await?;
         writer.write(b"one\n");
         assert_eq!(reader.readline().await?, b"one\n");
