@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use dns_lookup::AddrInfoHints;
 
 use crate::asyncio::error::Result;
+#[cfg(doc)]
+use crate::asyncio::Error;
 use crate::asyncio::{EventLoop, wrap_future};
 
 impl EventLoop {
@@ -12,10 +14,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// A [`LookupError`](crate::asyncio::net::LookupError) (Python: `socket.gaierror`): no such host, no answer. The cancellation of
-    /// the task.
-    ///
-    /// # Panics
-    /// If the loop is closed.
+    /// the task. One that [`is_misuse`](Error::is_misuse) if the loop is closed.
     ///
     /// ```
     /// use ropewalk::asyncio::{self, net};
@@ -66,10 +65,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// A [`LookupError`](crate::asyncio::net::LookupError) (Python: `socket.gaierror`): no name, for who asks with `NI_NAMEREQD`; no
-    /// answer. The cancellation of the task.
-    ///
-    /// # Panics
-    /// If the loop is closed.
+    /// answer. The cancellation of the task. One that [`is_misuse`](Error::is_misuse) if the loop is closed.
     ///
     /// ```
     /// use ropewalk::asyncio::{self, net};
