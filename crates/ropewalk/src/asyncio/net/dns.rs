@@ -3,9 +3,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use dns_lookup::AddrInfoHints;
 
-use crate::asyncio::error::Result;
 #[cfg(doc)]
 use crate::asyncio::Error;
+use crate::asyncio::error::Result;
 use crate::asyncio::{EventLoop, wrap_future};
 
 impl EventLoop {
