@@ -363,24 +363,30 @@ impl Inner {
         // Futures first: their destructors may still cancel timers and wake tasks.
         let tasks: Vec<_> = self.all_tasks();
         tasks.iter().for_each(AnyTask::drop_future);
-        // Waits for the calls that have begun; whose futures are gone, the others are cancelled.
+        self.signals.clear();
+        remotes::remove(self.id);
+        if let Some(engine) = self.engine.take() {
+            drop_engine(engine);
+        }
+        // Waits for the calls that have begun; whose futures are gone, the others are cancelled. Last: one that waits for this loop is
+        // told that it is closed.
         if let Some(executor) = self.executor.take() {
             executor.shutdown(true, true);
         }
-        self.signals.clear();
-        remotes::remove(self.id);
-        let Some(mut engine) = self.engine.take() else {
-            return;
-        };
-        let mut left: Vec<_> = engine.timers.take().collect();
-        left.extend(std::iter::from_fn(|| engine.pop()));
-        let sources: Vec<_> = engine.reactor.take().collect();
-        // A closure's destructor may panic as well; it has been reported by the hook.
-        for entry in left {
-            drop(panic::catch_unwind(AssertUnwindSafe(|| drop(entry))));
-        }
-        drop(panic::catch_unwind(AssertUnwindSafe(|| drop(sources))));
     }
+}
+
+/// Drops what is left in an engine outside of it, since destructors may panic.
+fn drop_engine(mut engine: Engine) {
+    let mut left: Vec<_> = engine.timers.take().collect();
+    left.extend(std::iter::from_fn(|| engine.pop()));
+    let sources: Vec<_> = engine.reactor.take().collect();
+    // A closure's destructor may panic as well; it has been reported by the hook.
+    for entry in left {
+        drop(panic::catch_unwind(AssertUnwindSafe(|| drop(entry))));
+    }
+    drop(panic::catch_unwind(AssertUnwindSafe(|| drop(sources))));
+    drop(panic::catch_unwind(AssertUnwindSafe(|| drop(engine)))); // and the mail with it
 }
 
 fn nanos(time: Duration) -> Nanos {

@@ -159,3 +159,26 @@ fn a_coroutine_that_the_end_of_the_loop_cancels_cancels_its_future() {
     let future = take.recv().unwrap();
     assert!(future.result().unwrap_err().is_cancelled());
 }
+
+#[test]
+fn a_call_that_asks_a_closing_loop_for_a_coroutine_is_refused_and_holds_nobody_up() {
+    let (over, is_over) = mpsc::channel();
+    std::thread::spawn(move || {
+        let event_loop = asyncio::EventLoop::new().unwrap();
+        let remote = event_loop.remote();
+        let (release, released) = mpsc::channel::<()>();
+        let call = move || {
+            let _ = released.recv();
+            let coroutine = remote.run_coroutine_threadsafe(|| async { Ok(()) });
+            coroutine.map_or(true, |future| future.result().is_err())
+        };
+        let call = event_loop.run_in_executor(call).unwrap();
+        while !call.running() {
+            std::thread::yield_now();
+        }
+        drop(release);
+        event_loop.close().unwrap(); // waits for the call, which waits for the loop
+        over.send(call.result().unwrap()).unwrap();
+    });
+    assert_eq!(is_over.recv_timeout(seconds(60)), Ok(true));
+}
