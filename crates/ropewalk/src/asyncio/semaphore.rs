@@ -14,14 +14,21 @@ use super::waiters::Waiters;
 /// cancelled before it sees it, to the next.
 pub(super) struct Permits {
     free: Cell<usize>,
+    /// There are never more that are free.
+    bound: usize,
     waiters: Waiters,
     closed: Cell<bool>,
 }
 
 impl Permits {
     pub(super) fn new(free: usize) -> Self {
+        Self::with_bound(free, usize::MAX)
+    }
+
+    fn with_bound(free: usize, bound: usize) -> Self {
         Self {
             free: Cell::new(free),
+            bound,
             waiters: Waiters::default(),
             closed: Cell::new(false),
         }
@@ -43,7 +50,7 @@ impl Permits {
 
     pub(super) fn release(&self) {
         if !self.waiters.tell_first(true) {
-            self.free.set(self.free.get().saturating_add(1));
+            self.free.set(self.free.get().saturating_add(1).min(self.bound));
         }
     }
 
@@ -193,18 +200,12 @@ impl fmt::Debug for Permit<'_> {
 /// # Ok::<(), ropewalk::asyncio::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct BoundedSemaphore {
-    semaphore: Semaphore,
-    bound: usize,
-}
+pub struct BoundedSemaphore(Semaphore);
 
 impl BoundedSemaphore {
     /// A semaphore with so many permits.
     pub fn new(value: usize) -> Self {
-        Self {
-            semaphore: Semaphore::new(value),
-            bound: value,
-        }
+        Self(Semaphore(Permits::with_bound(value, value)))
     }
 
     /// Gives a permit back that was [forgotten](Permit::forget).
@@ -212,10 +213,11 @@ impl BoundedSemaphore {
     /// # Errors
     /// One that [`is_misuse`](Error::is_misuse) if none is missing (Python: `ValueError`).
     pub fn release(&self) -> Result<()> {
-        if self.semaphore.0.free() >= self.bound {
+        let Permits { free, bound, .. } = &self.0.0;
+        if free.get() >= *bound {
             return Err(Error::misuse("the BoundedSemaphore was released too many times"));
         }
-        self.semaphore.release();
+        self.0.release();
         Ok(())
     }
 }
@@ -224,6 +226,6 @@ impl Deref for BoundedSemaphore {
     type Target = Semaphore;
 
     fn deref(&self) -> &Semaphore {
-        &self.semaphore
+        &self.0
     }
 }

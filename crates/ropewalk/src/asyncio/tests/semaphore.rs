@@ -67,6 +67,15 @@ fn release_adds_a_permit_and_a_bounded_one_refuses() {
         bounded.acquire().await?.forget();
         bounded.release()?;
         assert!(bounded.release().unwrap_err().is_misuse());
+
+        // Given back before its guard is dropped, it comes back once.
+        let permit = bounded.acquire().await?;
+        bounded.release()?;
+        drop(permit);
+        assert_eq!(
+            format!("{bounded:?}"),
+            "BoundedSemaphore(<Semaphore [unlocked, value:1]>)"
+        );
         Ok(())
     })
     .unwrap();
