@@ -31,6 +31,8 @@ pub struct Barrier {
     phase: Cell<Phase>,
     /// Those who are in: waiting, or on their way out.
     count: Cell<usize>,
+    /// The place of the next to go on in this round.
+    place: Cell<usize>,
     changed: Waiters,
 }
 
@@ -68,11 +70,13 @@ impl Barrier {
             parties,
             phase: Cell::new(Phase::Filling),
             count: Cell::new(0),
+            place: Cell::new(0),
             changed: Waiters::default(),
         }
     }
 
-    /// Waits until all are there; returns the place in which this task came, which is another for each.
+    /// Waits until all are there; returns a number below [`parties`](Barrier::parties), which is another for each: that of its place
+    /// among them, of which the last to come has the highest.
     ///
     /// # Errors
     /// The task was cancelled. [`BrokenBarrier`] if the barrier is reset or aborted.
@@ -83,17 +87,19 @@ impl Barrier {
         if self.broken() {
             return Err(BrokenBarrier.into());
         }
-        let place = self.count.replace(self.count.get() + 1);
+        self.count.set(self.count.get() + 1);
         let _inside = Inside(self);
-        if place + 1 == self.parties {
+        if self.count.get() == self.parties {
+            self.place.set(0);
             self.enter(Phase::Draining);
-            return Ok(place);
+            return Ok(self.parties - 1);
         }
         while self.phase.get() == Phase::Filling {
             cancellable(self.changed.wait(|_| ())).await?;
         }
         match self.phase.get() {
-            Phase::Draining => Ok(place),
+            // Counted now: who came before may have left again.
+            Phase::Draining => Ok(self.place.replace(self.place.get() + 1)),
             _ => Err(BrokenBarrier.into()),
         }
     }
