@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -68,7 +69,7 @@ impl TaskGroup {
 
     /// Runs `body` and waits for it and all tasks of the group; returns what the body does.
     ///
-    /// Dropped before its end, it [aborts](AnyTask::abort) the tasks.
+    /// A panic of the body is a failure, as a task's is. Dropped before its end, it [aborts](AnyTask::abort) the tasks.
     ///
     /// # Errors
     /// If the body or tasks failed, one error with all their [`exceptions`](Error::exceptions). If this task was cancelled, from
@@ -84,7 +85,7 @@ impl TaskGroup {
         shared.phase.set(Phase::Entered);
         *shared.parent.borrow_mut() = Some(parent.clone());
         let abandoned = Abandoned(shared);
-        let outcome = body(self).await;
+        let outcome = caught(async { body(self).await }).await;
 
         // From here on a failure cancels the other tasks, and not us, who wait for them.
         shared.parent.take();
@@ -140,6 +141,19 @@ impl TaskGroup {
         task.watch(shared.clone(), number);
         task
     }
+}
+
+/// Makes an error of a panic, so that the tasks of the group can clean up.
+async fn caught<T>(body: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut body = std::pin::pin!(body);
+    std::future::poll_fn(|cx| {
+        // The body is not polled again once it has panicked.
+        match panic::catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(payload) => Poll::Ready(Err(Error::panicked(payload))),
+        }
+    })
+    .await
 }
 
 impl Shared {

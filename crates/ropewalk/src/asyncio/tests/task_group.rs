@@ -225,6 +225,35 @@ fn tasks_add_tasks_and_a_group_that_ends_takes_no_more() {
 }
 
 #[test]
+fn a_panic_of_the_body_lets_the_tasks_clean_up() {
+    let log = Log::default();
+    let seen = log.clone();
+    run(async move {
+        let group = TaskGroup::new();
+        let body = group.run(async |group| {
+            group.create_task(async move {
+                let cancelled = asyncio::sleep(seconds(9)).await.unwrap_err();
+                asyncio::sleep(seconds(1)).await?; // clean-up may wait
+                log.note("cleaned up");
+                Err::<(), _>(cancelled.into())
+            });
+            turns(1).await?;
+            panic!("body");
+            #[expect(unreachable_code, reason = "says what the body gives")]
+            Ok(())
+        });
+        let error = body.await.unwrap_err();
+        assert_eq!(error.exceptions().len(), 1);
+        let payload = error.exceptions()[0].clone().into_panic().unwrap();
+        assert_eq!(payload.downcast_ref(), Some(&"body"));
+        assert_eq!(now(), 1.0);
+        Ok(())
+    })
+    .unwrap();
+    seen.is(["cleaned up"]);
+}
+
+#[test]
 fn dropped_before_its_end_it_drops_its_tasks() {
     let log = Log::default();
     let seen = log.clone();
