@@ -1,6 +1,7 @@
 //! [`Future`]: an outcome that somebody else will set.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -32,12 +33,13 @@ use super::error::{Cancelled, Error, Result};
 /// ```
 pub struct Future<T> {
     state: Rc<RefCell<State<T>>>,
-    /// Somebody has begun to wait by this handle.
-    waited: bool,
+    /// The place among those who wait of who has begun to wait by this handle.
+    place: Option<u64>,
 }
 
 enum State<T> {
-    Pending(Vec<Waker>),
+    /// Those who wait, by their places, in the order of their coming.
+    Pending(BTreeMap<u64, Waker>),
     Done(Option<T>),
     Failed(Error),
 }
@@ -46,8 +48,8 @@ impl<T> Future<T> {
     /// A future without an outcome.
     pub fn new() -> Self {
         Self {
-            state: Rc::new(RefCell::new(State::Pending(Vec::new()))),
-            waited: false,
+            state: Rc::new(RefCell::new(State::Pending(BTreeMap::new()))),
+            place: None,
         }
     }
 
@@ -78,8 +80,16 @@ impl<T> Future<T> {
             _ => return Err(Error::misuse("the future is already done")),
         };
         *self.state.borrow_mut() = state;
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_values().for_each(Waker::wake);
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        match &*self.state.borrow() {
+            State::Pending(wakers) => wakers.len(),
+            _ => 0,
+        }
     }
 
     /// Whether it has ended.
@@ -118,30 +128,43 @@ impl<T> Future<T> {
 impl<T> std::future::Future for Future<T> {
     type Output = Result<T>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         // Who has waited until a request came gets that, and a value stays where it is.
-        if std::mem::replace(&mut self.waited, true)
-            && self.done()
-            && let Some(cancelled) = current::take_request()
-        {
-            return Poll::Ready(Err(cancelled.into()));
+        let this = self.get_mut();
+        if this.done() {
+            return Poll::Ready(match this.place.take().and_then(|_| current::take_request()) {
+                Some(cancelled) => Err(cancelled.into()),
+                None => this.result(),
+            });
         }
-        if self.done() {
-            self.waited = false;
-            return Poll::Ready(self.result());
-        }
-        if let State::Pending(wakers) = &mut *self.state.borrow_mut()
-            && !wakers.iter().any(|waker| waker.will_wake(cx.waker()))
-        {
-            wakers.push(cx.waker().clone());
-        }
+        let old = match &mut *this.state.borrow_mut() {
+            State::Pending(wakers) => {
+                let next = || wakers.last_key_value().map_or(0, |(last, _)| last + 1);
+                let place = *this.place.get_or_insert_with(next);
+                wakers.insert(place, cx.waker().clone())
+            }
+            _ => None,
+        };
+        drop(old); // outside the borrow
         match current::take_request() {
             None => Poll::Pending,
             Some(cancelled) => {
-                let _ = self.end(State::Failed(cancelled.into()));
-                Poll::Ready(self.result())
+                let _ = this.end(State::Failed(cancelled.into()));
+                Poll::Ready(this.result())
             }
         }
+    }
+}
+
+impl<T> Drop for Future<T> {
+    fn drop(&mut self) {
+        let Some(place) = self.place else { return };
+        // Who waits no more leaves nothing behind.
+        let old = match &mut *self.state.borrow_mut() {
+            State::Pending(wakers) => wakers.remove(&place),
+            _ => None,
+        };
+        drop(old); // outside the borrow
     }
 }
 
@@ -149,7 +172,7 @@ impl<T> Clone for Future<T> {
     fn clone(&self) -> Self {
         Self {
             state: self.state.clone(),
-            waited: false,
+            place: None,
         }
     }
 }

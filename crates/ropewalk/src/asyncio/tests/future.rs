@@ -63,3 +63,29 @@ fn a_value_that_comes_with_a_request_stays() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_hundred_thousand_who_wait_no_more_leave_nothing_behind() {
+    run(async {
+        let future = Outcome::<u32>::new();
+        for _ in 0..100_000 {
+            let waits = future.clone();
+            let task = asyncio::create_task(waits);
+            turns(1).await?;
+            task.abort();
+            turns(1).await?;
+        }
+        let tasks: Vec<_> = (0..2).map(|_| asyncio::create_task(future.clone())).collect();
+        turns(1).await?;
+        assert_eq!(future.waiting(), 2);
+        future.set_result(7)?;
+        let outcomes = asyncio::gather(tasks).return_exceptions().await?;
+        assert_eq!(*outcomes[0].as_ref().unwrap(), 7);
+        assert!(
+            outcomes[1].as_ref().unwrap_err().is_misuse(),
+            "taken by the first"
+        );
+        Ok(())
+    })
+    .unwrap();
+}
