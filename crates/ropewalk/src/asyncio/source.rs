@@ -63,8 +63,14 @@ const STREAK: u32 = 32;
 impl Direction {
     fn wake(&self) {
         self.blocked.set(false);
-        for (_, waker) in self.wakers.take() {
+        let mut told = self.wakers.take();
+        for (_, waker) in told.drain(..) {
             waker.wake();
+        }
+        // Its memory is for the next who wait.
+        let mut wakers = self.wakers.borrow_mut();
+        if wakers.capacity() == 0 {
+            *wakers = told;
         }
     }
 

@@ -121,7 +121,8 @@ pub struct Engine<H: Host> {
     /// Where the time comes from; replace it to steer time in tests.
     pub clock: Clock,
     shared: Arc<Shared<H::Mail>>,
-    events: Events,
+    /// Away while a wait has it.
+    poller: Option<Poller<H::Mail>>,
     /// The time as last read.
     now: Nanos,
     polled: Option<Nanos>,
@@ -144,6 +145,13 @@ impl<M> Shared<M> {
     }
 }
 
+/// All that a wait needs, kept from one to the next: sharing it anew each time would be four atomic exchanges.
+struct Poller<M> {
+    shared: Arc<Shared<M>>,
+    epoll: Arc<std::os::fd::OwnedFd>,
+    events: Events,
+}
+
 impl<H: Host> Engine<H> {
     /// Makes an engine on the system's monotonic clock.
     ///
@@ -156,7 +164,7 @@ impl<H: Host> Engine<H> {
         Ok(Self {
             ready: VecDeque::with_capacity(64),
             timers: Timers::new(),
-            events: Events::new(),
+            poller: None,
             shared: Arc::new(Shared {
                 inbox: Inbox::new(),
                 bell,
@@ -260,10 +268,13 @@ impl<H: Host> Engine<H> {
             let timeout = deadline.map(|when| when.saturating_sub(self.time()));
             self.clock.pass(timeout)
         };
-        Some(Wait {
+        let poller = self.poller.take().unwrap_or_else(|| Poller {
             shared: self.shared.clone(),
             epoll: self.reactor.share(),
-            events: self.events.take(),
+            events: Events::new(),
+        });
+        Some(Wait {
+            poller,
             looks: self.rung,
             timeout,
         })
@@ -273,8 +284,8 @@ impl<H: Host> Engine<H> {
     ///
     /// # Errors
     /// When the wait failed. A wait cut short by a signal is no failure: it brings nothing.
-    pub fn woke(&mut self, woken: Woken) -> io::Result<()> {
-        self.events = woken.events;
+    pub fn woke(&mut self, woken: Woken<H::Mail>) -> io::Result<()> {
+        self.poller = Some(woken.poller);
         self.polled = Some(self.time());
         self.rung = woken.rung;
         self.receive();
@@ -284,7 +295,8 @@ impl<H: Host> Engine<H> {
     /// The next event of the last wait whose descriptor is still registered as it was then.
     #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
-        while let Some((key, readiness)) = self.events.next() {
+        let events = &mut self.poller.as_mut()?.events;
+        while let Some((key, readiness)) = events.next() {
             if let Some(fd) = self.reactor.resolve(key) {
                 return Some(Event { fd, readiness });
             }
@@ -341,9 +353,7 @@ impl<M: Send> Remote<M> {
 /// A wait to come; see [`Engine::wait`].
 #[must_use = "the turn goes on only after the wait"]
 pub struct Wait<M> {
-    shared: Arc<Shared<M>>,
-    epoll: Arc<std::os::fd::OwnedFd>,
-    events: Events,
+    poller: Poller<M>,
     /// Whether a sleep begins with a look at the inbox.
     looks: bool,
     /// Nanoseconds; none means for ever.
@@ -357,19 +367,24 @@ impl<M> Wait<M> {
     }
 
     /// Waits for events, mail, the deadline or a signal, whichever comes first.
-    pub fn block(mut self) -> Woken {
+    pub fn block(mut self) -> Woken<M> {
         let may_sleep = self.may_sleep();
-        let inbox = &self.shared.inbox;
+        let Poller {
+            shared,
+            epoll,
+            events,
+        } = &mut self.poller;
+        let inbox = &shared.inbox;
         let news = || inbox.has_mail().then_some(());
         let sleeps = may_sleep && !(self.looks && spin(news).is_some()) && inbox.fall_asleep();
         let timeout = if sleeps { self.timeout } else { Some(0) };
-        let result = self.events.poll(&self.epoll, timeout);
+        let result = events.poll(epoll, timeout);
         if sleeps {
             inbox.wake_up();
         }
         Woken {
             rung: may_sleep && inbox.has_mail(),
-            events: self.events,
+            poller: self.poller,
             result,
         }
     }
@@ -377,8 +392,8 @@ impl<M> Wait<M> {
 
 /// What a wait brought; see [`Engine::woke`].
 #[must_use = "events are lost otherwise"]
-pub struct Woken {
-    events: Events,
+pub struct Woken<M> {
+    poller: Poller<M>,
     rung: bool,
     result: io::Result<()>,
 }

@@ -262,10 +262,6 @@ impl Events {
         Self::default()
     }
 
-    pub(super) fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-
     pub(super) fn next(&mut self) -> Option<(u64, Readiness)> {
         loop {
             let event = *self.list.get(self.next)?;
