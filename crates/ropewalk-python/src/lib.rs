@@ -28,6 +28,6 @@ mod _native {
     #[cfg(target_os = "linux")]
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        super::asyncio::add_methods(module.py())
+        super::asyncio::add_hot_methods(module.py())
     }
 }

@@ -117,7 +117,7 @@ unsafe extern "C" fn am_send<T: Steps>(
             Ok(kind)
         };
         let failed = ffi::PySendResult::PYGEN_ERROR;
-        if T::PLAIN {
+        if T::HOT {
             raw::hot_slot(failed, go_on)
         } else {
             raw::slot(failed, go_on)

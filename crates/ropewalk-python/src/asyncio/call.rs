@@ -12,10 +12,13 @@ use pyo3::{ffi, intern};
 
 use super::awaitable::{self, Step, Steps};
 use super::future::Future;
-use super::raw::{Class, Part, Visit, Visited, attribute, wrapper};
+use super::raw::{Class, Part, Ref, Visit, Visited, attribute, wrapper};
 
 /// What a call does.
 pub(super) trait Operation: Sized {
+    /// Whether it holds no `Py`, nor drops any.
+    const HOT: bool = false;
+
     /// The type whose instances are calls of this kind.
     fn class() -> &'static Class;
 
@@ -51,7 +54,7 @@ enum Phase {
 type Parts<T> = (T, Option<Wait>);
 
 /// A future that is waited for, and its iterator unless it is one of ours.
-type Wait = (Py<PyAny>, Option<Py<PyAny>>);
+type Wait = (Ref, Option<Ref>);
 
 pub(super) struct Call<T> {
     name: &'static str,
@@ -77,6 +80,12 @@ pub(super) fn create<T: Operation>(py: Python<'_>, operation: T) -> PyResult<Bou
 
 // SAFETY: `Class::instance` writes it.
 unsafe impl<T: Operation> Part for Call<T> {
+    const HOT: bool = T::HOT;
+
+    fn is_plain(&self) -> bool {
+        self.phase.get() == Phase::Done
+    }
+
     fn class() -> &'static Class {
         T::class()
     }
@@ -91,7 +100,7 @@ unsafe impl<T: Operation> Part for Call<T> {
         let waiting = waiting
             .iter()
             .flat_map(|(waiter, iterator)| [Some(waiter), iterator.as_ref()]);
-        let waiting = waiting.map(|object| object.map(Py::as_ptr));
+        let waiting = waiting.map(|object| object.map(|object| object.as_ptr()));
         visit.all(operation.held().into_iter().chain(waiting).flatten())
     }
 
@@ -204,7 +213,7 @@ fn run<T: Operation>(py: Python<'_>, operation: &mut T, waiting: &mut Option<Wai
                     Some(_) => None,
                     None => Some(waiter.call_method0(py, intern!(py, "__await__"))?),
                 };
-                *waiting = Some((waiter, iterator));
+                *waiting = Some((waiter.into(), iterator.map(Ref::from)));
             }
         }
     }

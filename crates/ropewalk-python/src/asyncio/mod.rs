@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
-pub(crate) use event_loop::{Loop, add_methods};
+pub(crate) use event_loop::Loop;
 pub(crate) use gathering::gather;
 pub(crate) use queue::Queue;
 pub(crate) use stream::Stream;
@@ -39,6 +39,12 @@ pub(crate) fn loop_types(py: Python<'_>) -> PyResult<(Py<PyType>, Py<PyType>)> {
         PyResult::Ok((future, task::build(py)?.unbind()))
     })?;
     Ok((future.clone_ref(py), task.clone_ref(py)))
+}
+
+/// Adds to the classes that PyO3 makes the methods that are too hot for it.
+pub(crate) fn add_hot_methods(py: Python<'_>) -> PyResult<()> {
+    event_loop::add_hot_methods(py)?;
+    queue::add_hot_methods(py)
 }
 
 /// The tasks of ropewalk that are not done, of all loops.

@@ -10,7 +10,7 @@ use ropewalk::asyncio::engine::Nanos;
 use super::{Entry, Loop};
 use crate::asyncio::future::Future;
 use crate::asyncio::handle::{Arguments, Handle};
-use crate::asyncio::raw::{Args, hot_method, method, wrapper};
+use crate::asyncio::raw::{self, Args, hot_method, method, wrapper};
 use crate::asyncio::task::Task;
 
 wrapper!(
@@ -103,8 +103,7 @@ impl<'py> Scheduler<'py> {
 }
 
 /// Adds the methods to the class.
-pub(crate) fn add_methods(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<Loop>();
+pub(crate) fn add_hot_methods(py: Python<'_>) -> PyResult<()> {
     let methods = vec![
         hot_method!(
             Scheduler,
@@ -150,19 +149,7 @@ pub(crate) fn add_methods(py: Python<'_>) -> PyResult<()> {
             "create_future($self, /)\n--\n\nA future bound to this loop."
         ),
     ];
-    // As long as the process, like the class.
-    for definition in methods.leak() {
-        // SAFETY: both live for ever.
-        let method = unsafe {
-            let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
-            Bound::from_owned_ptr_or_err(py, method)?
-        };
-        class.setattr(
-            method.getattr("__name__")?.cast::<pyo3::types::PyString>()?,
-            method,
-        )?;
-    }
-    Ok(())
+    raw::add_methods(&py.get_type::<Loop>(), methods)
 }
 
 /// Seconds of the loop's clock as the engine counts them. What is not a number is now; infinity never comes.

@@ -23,7 +23,7 @@ use super::handle::Pending;
 use super::names::Names;
 use super::raw::Ref;
 use super::stream::Stream;
-pub(crate) use calls::{add_methods, call_soon, call_soon_foreign};
+pub(crate) use calls::{add_hot_methods, call_soon, call_soon_foreign};
 use descriptors::{Side, Source};
 
 /// What is ready, or will be at a time.

@@ -16,7 +16,11 @@ struct FutureIter(Cell<Option<Ref>>);
 
 // SAFETY: `Class::instance` writes it.
 unsafe impl Part for FutureIter {
-    const PLAIN: bool = true;
+    const HOT: bool = true;
+
+    fn is_plain(&self) -> bool {
+        true
+    }
 
     fn class() -> &'static Class {
         &CLASS

@@ -5,12 +5,12 @@ use pyo3::prelude::*;
 
 use super::{Queue, Refusal, Side};
 use crate::asyncio::call::{self, Attempt, Operation};
-use crate::asyncio::raw::Class;
+use crate::asyncio::raw::{Class, Ref};
 
 struct QueueCall {
-    queue: Py<Queue>,
+    queue: Ref<Queue>,
     side: Side,
-    item: Option<Py<PyAny>>,
+    item: Option<Ref>,
     /// Whether it has waited and was woken up.
     woken: bool,
 }
@@ -18,18 +18,20 @@ struct QueueCall {
 pub(super) fn create<'py>(
     queue: &Bound<'py, Queue>,
     side: Side,
-    item: Option<Py<PyAny>>,
+    item: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let operation = QueueCall {
-        queue: queue.clone().unbind(),
+        queue: queue.into(),
         side,
-        item,
+        item: item.map(Ref::from),
         woken: false,
     };
     call::create(queue.py(), operation)
 }
 
 impl Operation for QueueCall {
+    const HOT: bool = true;
+
     fn class() -> &'static Class {
         static CLASS: Class = Class::new();
         &CLASS
@@ -46,10 +48,10 @@ impl Operation for QueueCall {
     fn attempt(&mut self, py: Python<'_>) -> PyResult<Attempt> {
         let queue = self.queue.bind(py);
         let tried = match (self.side, &self.item) {
-            (Side::Get, _) => queue.get().try_get(py),
+            (Side::Get, _) => queue.get().try_get(py).map(Bound::unbind),
             (Side::Put, item) => {
                 let item = item.as_ref().map_or_else(|| py.None(), |item| item.clone_ref(py));
-                queue.get().try_put(py, &item).map(|()| py.None())
+                queue.get().try_put(item.into_bound(py)).map(|()| py.None())
             }
             // 3.13's join does not look again: what was finished is finished.
             (Side::Join, _) if self.woken || queue.get().inner.get(py).borrow().unfinished == 0 => {
@@ -73,7 +75,10 @@ impl Operation for QueueCall {
     }
 
     fn held(&self) -> [Option<*mut ffi::PyObject>; 2] {
-        [Some(self.queue.as_ptr()), self.item.as_ref().map(Py::as_ptr)]
+        [
+            Some(self.queue.as_ptr()),
+            self.item.as_ref().map(|item| item.as_ptr()),
+        ]
     }
 }
 

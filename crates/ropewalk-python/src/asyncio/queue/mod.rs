@@ -8,29 +8,40 @@ mod call;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, intern};
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, ffi, intern};
 
 use super::event_loop::Loop;
 use super::future::{Future, State};
 use super::gil::Gil;
+use super::raw::{Args, Ref, add_methods, hot_method, method, wrapper};
 pub(super) use call::build;
 
 /// What is in a queue, by the order in which it comes out.
 enum Items {
-    Fifo(VecDeque<Py<PyAny>>),
-    Lifo(Vec<Py<PyAny>>),
+    Fifo(VecDeque<Ref>),
+    Lifo(Vec<Ref>),
     /// A heap of `heapq`, whose order is that of Python's `<`.
     Priority(Py<PyList>),
 }
 
+impl Items {
+    fn len(&self, py: Python<'_>) -> usize {
+        match self {
+            Self::Fifo(items) => items.len(),
+            Self::Lifo(items) => items.len(),
+            Self::Priority(items) => items.bind(py).len(),
+        }
+    }
+}
+
 struct Inner {
     items: Items,
-    getters: VecDeque<Py<PyAny>>,
-    putters: VecDeque<Py<PyAny>>,
-    joiners: VecDeque<Py<PyAny>>,
+    getters: VecDeque<Ref>,
+    putters: VecDeque<Ref>,
+    joiners: VecDeque<Ref>,
     unfinished: usize,
     is_shutdown: bool,
     event_loop: Option<Py<PyAny>>,
@@ -82,53 +93,31 @@ fn exception(py: Python<'_>, name: &str) -> PyErr {
 
 impl Queue {
     fn len(&self, py: Python<'_>) -> usize {
-        match &self.inner.get(py).borrow().items {
-            Items::Fifo(items) => items.len(),
-            Items::Lifo(items) => items.len(),
-            Items::Priority(items) => items.bind(py).len(),
-        }
+        self.inner.get(py).borrow().items.len(py)
     }
 
     fn is_full(&self, py: Python<'_>) -> bool {
         self.limit > 0.0 && self.len(py) as f64 >= self.limit
     }
 
-    fn push(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<()> {
+    fn pop<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut inner = self.inner.get(py).borrow_mut();
         match &mut inner.items {
-            Items::Fifo(items) => items.push_back(item),
-            Items::Lifo(items) => items.push(item),
+            Items::Fifo(items) => Ok(items.pop_front().map(|item| item.into_bound(py))),
+            Items::Lifo(items) => Ok(items.pop().map(|item| item.into_bound(py))),
             Items::Priority(items) => {
-                let items = items.clone_ref(py);
+                let items = items.bind(py).clone();
                 drop(inner); // comparing runs Python code
-                py.import(intern!(py, "heapq"))?
-                    .call_method1(intern!(py, "heappush"), (items, item))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn pop(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let mut inner = self.inner.get(py).borrow_mut();
-        match &mut inner.items {
-            Items::Fifo(items) => Ok(items.pop_front()),
-            Items::Lifo(items) => Ok(items.pop()),
-            Items::Priority(items) => {
-                let items = items.clone_ref(py);
-                drop(inner);
-                if items.bind(py).is_empty() {
+                if items.is_empty() {
                     return Ok(None);
                 }
-                Ok(Some(
-                    py.import(intern!(py, "heapq"))?
-                        .call_method1(intern!(py, "heappop"), (items,))?
-                        .unbind(),
-                ))
+                let heapq = py.import(intern!(py, "heapq"))?;
+                Ok(Some(heapq.call_method1(intern!(py, "heappop"), (items,))?))
             }
         }
     }
 
-    fn waiters(inner: &mut Inner, side: Side) -> &mut VecDeque<Py<PyAny>> {
+    fn waiters(inner: &mut Inner, side: Side) -> &mut VecDeque<Ref> {
         match side {
             Side::Get => &mut inner.getters,
             Side::Put => &mut inner.putters,
@@ -141,7 +130,7 @@ impl Queue {
         loop {
             let waiter = Self::waiters(&mut self.inner.get(py).borrow_mut(), side).pop_front();
             let Some(waiter) = waiter else { return Ok(()) };
-            if set(waiter.bind(py))? {
+            if set(&waiter.into_bound(py))? {
                 return Ok(());
             }
         }
@@ -150,24 +139,42 @@ impl Queue {
     fn wake_all(&self, py: Python<'_>, side: Side) -> PyResult<()> {
         let waiters = std::mem::take(Self::waiters(&mut self.inner.get(py).borrow_mut(), side));
         for waiter in waiters {
-            set(waiter.bind(py))?;
+            set(&waiter.into_bound(py))?;
         }
         Ok(())
     }
 
-    fn try_put(&self, py: Python<'_>, item: &Py<PyAny>) -> Result<(), Refusal> {
-        if self.inner.get(py).borrow().is_shutdown {
+    fn try_put(&self, item: Bound<'_, PyAny>) -> Result<(), Refusal> {
+        let py = item.py();
+        let mut inner = self.inner.get(py).borrow_mut();
+        if inner.is_shutdown {
+            drop(inner);
             return Err(Refusal::Error(exception(py, "QueueShutDown")));
         }
-        if self.is_full(py) {
+        if self.limit > 0.0 && inner.items.len(py) as f64 >= self.limit {
             return Err(Refusal::Wait);
         }
-        self.push(py, item.clone_ref(py)).map_err(Refusal::Error)?;
-        self.inner.get(py).borrow_mut().unfinished += 1;
+        match &mut inner.items {
+            Items::Fifo(items) => items.push_back(item.into()),
+            Items::Lifo(items) => items.push(item.into()),
+            Items::Priority(items) => {
+                let items = items.bind(py).clone();
+                drop(inner); // comparing runs Python code
+                py.import(intern!(py, "heapq"))
+                    .and_then(|heapq| heapq.call_method1(intern!(py, "heappush"), (items, item)))
+                    .map_err(Refusal::Error)?;
+                inner = self.inner.get(py).borrow_mut();
+            }
+        }
+        inner.unfinished += 1;
+        if inner.getters.is_empty() {
+            return Ok(());
+        }
+        drop(inner);
         self.wake_next(py, Side::Get).map_err(Refusal::Error)
     }
 
-    fn try_get(&self, py: Python<'_>) -> Result<Py<PyAny>, Refusal> {
+    fn try_get<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>, Refusal> {
         match self.pop(py).map_err(Refusal::Error)? {
             Some(item) => {
                 self.wake_next(py, Side::Put).map_err(Refusal::Error)?;
@@ -210,7 +217,7 @@ impl Queue {
             Ok(native) => Future::create(native)?,
             Err(_) => running.call_method0(intern!(py, "create_future"))?,
         };
-        Self::waiters(&mut queue.inner.get(py).borrow_mut(), side).push_back(waiter.clone().unbind());
+        Self::waiters(&mut queue.inner.get(py).borrow_mut(), side).push_back((&waiter).into());
         Ok(waiter)
     }
 
@@ -336,31 +343,22 @@ impl Queue {
         self.is_full(py)
     }
 
-    /// Put an item in; wait for a free place first.
-    fn put<'py>(this: &Bound<'py, Self>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        call::create(this, Side::Put, Some(item))
-    }
-
-    /// Take an item out; wait for one first.
-    fn get<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        call::create(this, Side::Get, None)
-    }
-
     /// Wait until every item put in has been got and `task_done` been called for it.
     fn join<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         call::create(this, Side::Join, None)
     }
 
     /// Put an item in, or raise QueueFull.
-    fn put_nowait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<()> {
-        self.try_put(py, &item).map_err(|refusal| match refusal {
+    fn put_nowait(&self, item: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = item.py();
+        self.try_put(item).map_err(|refusal| match refusal {
             Refusal::Wait => exception(py, "QueueFull"),
             Refusal::Error(error) => error,
         })
     }
 
     /// Take an item out, or raise QueueEmpty.
-    fn get_nowait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn get_nowait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.try_get(py).map_err(|refusal| match refusal {
             Refusal::Wait => exception(py, "QueueEmpty"),
             Refusal::Error(error) => error,
@@ -448,12 +446,12 @@ impl Queue {
             return Ok(());
         };
         match &inner.items {
-            Items::Fifo(items) => items.iter().try_for_each(|item| visit.call(item))?,
-            Items::Lifo(items) => items.iter().try_for_each(|item| visit.call(item))?,
+            Items::Fifo(items) => items.iter().try_for_each(|item| visit.call(&**item))?,
+            Items::Lifo(items) => items.iter().try_for_each(|item| visit.call(&**item))?,
             Items::Priority(items) => visit.call(items)?,
         }
         for waiter in inner.getters.iter().chain(&inner.putters).chain(&inner.joiners) {
-            visit.call(waiter)?;
+            visit.call(&**waiter)?;
         }
         visit.call(&inner.event_loop)
     }
@@ -467,4 +465,41 @@ impl Queue {
         drop(inner);
         drop((items, waiters, event_loop));
     }
+}
+
+wrapper!(
+    /// A queue of ours.
+    AnyQueue
+);
+
+impl<'py> AnyQueue<'py> {
+    fn call(&self, side: Side, item: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: the methods below are called on instances of the class that they were added to.
+        call::create(unsafe { self.0.cast_unchecked() }, side, item)
+    }
+}
+
+/// Adds the hot methods to the class that PyO3 makes.
+pub(super) fn add_hot_methods(py: Python<'_>) -> PyResult<()> {
+    let methods = vec![
+        hot_method!(
+            AnyQueue,
+            "put",
+            |this, args| {
+                let (item, others) = args.one_and_others("item")?;
+                if others.is_some_and(|others| !others.is_empty()) {
+                    return Err(PyTypeError::new_err("put() takes just one argument, 'item'"));
+                }
+                this.call(Side::Put, Some(&item))
+            },
+            "put($self, /, item)\n--\n\nPut an item in; wait for a free place first."
+        ),
+        method!(
+            AnyQueue,
+            "get"(),
+            |this| this.call(Side::Get, None),
+            "get($self, /)\n--\n\nTake an item out; wait for one first."
+        ),
+    ];
+    add_methods(&py.get_type::<Queue>(), methods)
 }

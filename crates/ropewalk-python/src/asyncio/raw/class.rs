@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyString, PyTuple, PyType};
 
 use super::Part;
 use crate::asyncio::gil::Gil;
@@ -270,6 +270,19 @@ impl Class {
         self.is_exactly(object)
             || unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), self.get()) != 0 }
     }
+}
+
+/// Adds methods to a class that PyO3 makes.
+pub(crate) fn add_methods(class: &Bound<'_, PyType>, methods: Vec<ffi::PyMethodDef>) -> PyResult<()> {
+    for definition in methods.leak() {
+        // SAFETY: both live as long as the process.
+        let method = unsafe {
+            let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+            Bound::from_owned_ptr_or_err(class.py(), method)?
+        };
+        class.setattr(method.getattr("__name__")?.cast::<PyString>()?, method)?;
+    }
+    Ok(())
 }
 
 /// What a type is made of.

@@ -30,7 +30,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 pub(super) use args::{Args, bind_init};
-pub(super) use class::{Class, Spec, attribute, hot_method, method};
+pub(super) use class::{Class, Spec, add_methods, attribute, hot_method, method};
 pub(super) use nesting::end_nested;
 
 /// Runs the body of a slot: sets its exception, and lets no panic into the interpreter.
@@ -141,6 +141,7 @@ macro_rules! wrapper {
                 unsafe { &*std::ptr::from_ref(object).cast() }
             }
 
+            #[allow(dead_code, reason = "not every type asks for it")]
             fn py(&self) -> Python<'py> {
                 self.0.py()
             }
@@ -155,8 +156,13 @@ pub(super) use wrapper;
 /// Whoever calls `of` does so for objects that hold a `Self` at `offset()`: from their making, before anything can look
 /// at them, to the end of `tp_dealloc`.
 pub(super) unsafe trait Part: Sized {
-    /// Whether to drop it is all that its end takes, and it holds no `Py`.
-    const PLAIN: bool = false;
+    /// Whether it holds no `Py`, and its slots may be hot.
+    const HOT: bool = false;
+
+    /// Whether to drop it is all that its end takes.
+    fn is_plain(&self) -> bool {
+        false
+    }
 
     /// The type whose instances hold it.
     fn class() -> &'static Class;
@@ -279,7 +285,7 @@ pub(super) unsafe extern "C" fn tp_dealloc<T: Part>(object: *mut ffi::PyObject) 
     // SAFETY: the interpreter calls this once, when nothing refers to the object any more.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
-        if !T::PLAIN {
+        if !T::of(object).is_plain() {
             tp_clear::<T>(object);
         }
         T::drop_of(object);
