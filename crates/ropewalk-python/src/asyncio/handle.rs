@@ -26,7 +26,7 @@ use super::context;
 use super::event_loop::Loop;
 use super::future::Future;
 use super::names::{Names, is_fatal};
-use super::raw::{self, Class, Part, Ref, Spec, Visit, Visited, attribute, method, wrapper};
+use super::raw::{self, Args, Class, Part, Ref, Spec, Visit, Visited, attribute, method, wrapper};
 
 /// More arguments than this are kept as a tuple.
 const FEW: usize = 3;
@@ -509,8 +509,9 @@ fn methods() -> Vec<ffi::PyMethodDef> {
         ),
         method!(
             Handle,
-            "_run"(),
-            |this| {
+            "_run",
+            |this, args| {
+                args.bind([], 0, 0)?;
                 this.run()?;
                 Ok(this.py().None().into_bound(this.py()))
             },
