@@ -48,7 +48,11 @@ impl Interrupt {
                 })
             }
         };
-        let bell = event_loop.handle_signal(SIGINT, true, callback)?;
+        let bell = match event_loop.handle_signal(SIGINT, true, callback) {
+            // Another loop has taken it since we looked.
+            Err(error) if error.is_misuse() => return Ok(None),
+            outcome => outcome?,
+        };
         Ok(Some(Self {
             event_loop: event_loop.clone(),
             main: main.clone(),
