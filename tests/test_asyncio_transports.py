@@ -175,6 +175,19 @@ async def test_write_eof_comes_after_the_data(near: socket.socket, far: socket.s
 
 
 @on_a_pair
+async def test_write_eof_ends_the_connection_at_once_unless_data_has_to_wait(
+    near: socket.socket, far: socket.socket
+) -> None:
+    far.setblocking(False)
+    transport, protocol = await connect(near)
+    transport.write(b"data")
+    transport.write_eof()
+    assert (far.recv(100), far.recv(100)) == (b"data", b"")
+    far.close()
+    assert await protocol.lost is None
+
+
+@on_a_pair
 async def test_a_peer_that_vanishes_ends_the_connection(near: socket.socket, far: socket.socket) -> None:
     transport, protocol = await connect(near)
     far.close()

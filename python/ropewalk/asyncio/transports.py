@@ -73,6 +73,7 @@ class SocketTransport(_Transport):
         super().close()
 
     def write_eof(self) -> None:
+        self._stream.write_ready()  # so that the end follows now, and who asks for it hears if it cannot
         self._stream.watch()
         super().write_eof()
 

@@ -10,8 +10,8 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
-use pyo3::{PyTraverseError, PyVisit, ffi, intern};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
@@ -33,7 +33,7 @@ struct Inner {
     /// Whether the protocol brings its own buffer; the transport reads then.
     is_buffered: bool,
     /// A weak reference to a stream reader that takes the data in the protocol's place.
-    reader: Option<Py<PyAny>>,
+    reader: Option<Py<PyWeakrefReference>>,
     /// Whether the transport wants to be asked before a write and told after a flush: it closes, or has sent its end.
     is_special: bool,
     /// Whether the loop will flush at the end of the turn.
@@ -50,12 +50,12 @@ struct Inner {
 impl Inner {
     fn receiver<'py>(&self, py: Python<'py>) -> Option<Receiver<'py>> {
         match &self.reader {
-            // SAFETY: `set_protocol` was given a weak reference; the object that it leads to is held at once.
-            Some(reader) => unsafe {
-                let object = ffi::PyWeakref_GetObject(reader.as_ptr());
-                let object = Bound::from_borrowed_ptr_or_opt(py, object)?;
-                Some(Receiver::Reader(object.cast_into().ok()))
-            },
+            Some(reader) => {
+                let reader = reader.bind(py).upgrade();
+                Some(Receiver::Reader(
+                    reader.and_then(|reader| reader.cast_into().ok()),
+                ))
+            }
             None => Some(Receiver::Protocol(self.protocol.as_ref()?.bind(py).clone())),
         }
     }
@@ -338,7 +338,7 @@ impl Stream {
         py: Python<'_>,
         protocol: Py<PyAny>,
         is_buffered: bool,
-        reader: Option<Py<PyAny>>,
+        reader: Option<Py<PyWeakrefReference>>,
     ) {
         let mut inner = self.inner.get(py).borrow_mut();
         inner.is_buffered = is_buffered;
