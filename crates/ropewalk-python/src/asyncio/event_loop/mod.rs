@@ -258,7 +258,7 @@ impl Loop {
         self.empty(py);
     }
 
-    /// Have the garbage collector track the pending handles that somebody keeps: `handle.rs` says why.
+    /// Have the garbage collector track the pending handles that somebody keeps: `handle` says why.
     fn _track_kept(&self, py: Python<'_>) {
         let Ok(engine) = self.engine(py) else { return };
         for entry in engine.iter().chain(engine.timers.iter()) {
