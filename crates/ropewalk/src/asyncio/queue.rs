@@ -304,15 +304,15 @@ impl<S: Order> AnyQueue<S> {
     /// With `immediate` the items are dropped and count as done.
     pub fn shutdown(&self, immediate: bool) {
         self.shut_down.set(true);
+        let mut dropped = None; // at the end, for their destructors may come back, or panic
         if immediate {
-            let items = self.items.take();
+            let items = dropped.insert(self.items.take());
             self.filled.clear();
             let left = self.unfinished.get().saturating_sub(items.count());
             self.unfinished.set(left);
             if left == 0 {
                 self.finished.tell_all(true);
             }
-            drop(items); // last, for their destructors may come back
         }
         self.room.close();
         self.filled.close();

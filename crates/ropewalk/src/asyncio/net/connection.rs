@@ -112,12 +112,13 @@ where
     S: Fn(StreamReader, StreamWriter) -> F + 'static,
     F: Future<Output = Result<()>> + 'static,
 {
+    let event_loop = get_running_loop()?;
     let addresses = match host {
         "" => vec![
             (Ipv4Addr::UNSPECIFIED, port).into(),
             (Ipv6Addr::UNSPECIFIED, port).into(),
         ],
-        _ => get_running_loop()?.getaddrinfo(host, port).await?,
+        _ => event_loop.getaddrinfo(host, port).await?,
     };
     let listeners = listen(&addresses)?;
     let addresses = listeners.iter().map(TcpListener::local_addr);

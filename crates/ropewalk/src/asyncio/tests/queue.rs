@@ -261,3 +261,26 @@ fn in_every_order_with_cancellations_each_item_arrives_once() {
     })
     .unwrap();
 }
+
+#[test]
+fn an_item_that_panics_as_a_shutdown_drops_it_keeps_nobody_waiting() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    run(async {
+        let queue = Rc::new(Queue::new(1));
+        queue.put(Some(Panics)).await?;
+        let other = queue.clone();
+        let putter = asyncio::create_task(async move { other.put(None).await });
+        turns(1).await?;
+        let shutdown = std::panic::AssertUnwindSafe(|| queue.shutdown(true));
+        assert!(std::panic::catch_unwind(shutdown).is_err());
+        assert!(is_shut_down(asyncio::wait_for(putter, seconds(9)).await));
+        assert!(is_shut_down(asyncio::wait_for(queue.get(), seconds(9)).await));
+        Ok(queue.join().await?)
+    })
+    .unwrap();
+}
