@@ -12,6 +12,7 @@
 //! | an await point of ours that has waited is polled | | cleared | `Err(Cancelled)`, whether or not what it waited for has come |
 //! | an await point of ours would begin to wait | | cleared | `Err(Cancelled)` at once |
 //! | a task that waits for another task is polled | | cleared | the request passes to the other task, and its outcome decides |
+//! | the same, and the request would come round to that task, since they await each other | | cleared | `Err(Cancelled)` |
 //! | a task that has never run is run | | cleared | it ends as cancelled, without being polled |
 //! | `uncancel` | - 1 | cleared at 0 | |
 //! | the task ends | | | as its outcome says; a request still pending is forgotten |

@@ -199,6 +199,11 @@ impl Inner {
         Some(task)
     }
 
+    /// The task that is at this place now.
+    pub(in crate::asyncio) fn task_at(&self, index: u32) -> Option<LocalRef> {
+        self.tasks.borrow().tasks.get(index as usize)?.clone()
+    }
+
     pub(in crate::asyncio) fn all_tasks(&self) -> Vec<AnyTask> {
         let slots = self.tasks.borrow();
         slots.tasks.iter().flatten().cloned().map(AnyTask::new).collect()

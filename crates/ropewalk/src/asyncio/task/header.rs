@@ -89,6 +89,8 @@ pub(super) struct Extra {
     /// Of the last request.
     message: Cell<Option<Arc<str>>>,
     pub(super) callbacks: RefCell<Vec<Callback>>,
+    /// The index and number of the task to which a request was passed on.
+    asked: Cell<Option<(u32, u64)>>,
     /// What the task failed with: no future's or outcome's part, so that it may be dropped anywhere.
     pub(super) failure: OnceCell<Error>,
 }
@@ -159,6 +161,22 @@ impl Header {
         if message.is_some() || self.extra.get().is_some() {
             self.extra().message.set(message);
         }
+    }
+
+    /// Notes that a request is passed on to a task, which this one awaits. False if it would come round to this one.
+    pub(super) fn ask(&self, other: &Header) -> bool {
+        // It ends: no task has asked one from which this leads back to it.
+        let mut next = Some((other.index, other.number));
+        while let Some((index, number)) = next {
+            if number == self.number {
+                return false;
+            }
+            let task = current::with_loop(|inner| inner.task_at(index)).flatten();
+            let task = task.filter(|task| task.number == number);
+            next = task.and_then(|task| task.extra.get()?.asked.get());
+        }
+        self.extra().asked.set(Some((other.index, other.number)));
+        true
     }
 
     /// Takes the request that is to be delivered.

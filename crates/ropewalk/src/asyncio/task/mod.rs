@@ -149,6 +149,9 @@ impl<T: 'static> Future for Task<T> {
         }
         self.any.task().waited.set(true);
         if let Some(cancelled) = current::take_request() {
+            if current::current_task().is_some_and(|this| !this.task().ask(self.any.task())) {
+                return Poll::Ready(Err(cancelled.into())); // or it would go round for ever
+            }
             // The waker is there: what the other task makes of it comes back.
             self.any.request(cancelled.into_message());
         }

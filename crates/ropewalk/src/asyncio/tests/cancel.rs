@@ -168,6 +168,35 @@ fn a_request_comes_before_what_has_arrived() {
 }
 
 #[test]
+fn it_ends_tasks_that_await_each_other() {
+    testing::orders(0..50, || async {
+        let slot = Rc::<RefCell<Option<asyncio::Task<()>>>>::default();
+        let last = slot.clone();
+        let mut tasks = vec![asyncio::create_task(async move {
+            let next = last.take().unwrap();
+            next.await
+        })];
+        let mut seen = vec![(*tasks[0]).clone()];
+        for _ in 0..3 {
+            let next = tasks.pop().unwrap();
+            tasks.push(asyncio::create_task(next));
+            seen.push((*tasks[0]).clone());
+        }
+        *slot.borrow_mut() = tasks.pop();
+        asyncio::sleep(seconds(1)).await?;
+        assert!(seen.iter().all(|task| !task.done()));
+        seen[2].cancel();
+        turns(50).await?;
+        let ended = seen.iter().all(|task| task.cancelled());
+        seen.iter().for_each(|task| task.abort());
+        turns(2).await?;
+        assert!(ended);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn it_passes_on_to_the_task_that_is_awaited_whose_outcome_decides() {
     let log = Log::default();
     let seen = log.clone();
