@@ -103,6 +103,34 @@ def test_a_hundred_thousand_cancelled_timers_leave_nothing_behind(loop: EventLoo
     assert ref() is None
 
 
+def test_code_that_belongs_to_no_task_sees_none(loop: EventLoop) -> None:
+    seen: list[object] = []
+
+    def look(*_: object) -> None:
+        seen.append(asyncio.current_task(loop))
+
+    async def main() -> None:
+        future = loop.create_future()
+        future.add_done_callback(look)
+        loop.call_soon(future.set_result, 1)  # runs no code of Python's
+        loop.call_soon(look)
+        loop.call_later(0.001, look)
+        assert await future == 1
+        assert asyncio.current_task() is task
+        await asyncio.sleep(0.01)
+        assert asyncio.current_task() is task
+        thread.start()
+        await asyncio.sleep(0)
+        thread.join()
+
+    thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(look))
+    task = loop.create_task(main())
+    task.add_done_callback(look)
+    loop.run_until_complete(task)
+    look()
+    assert seen == [None] * 6
+
+
 def count_call_soon(base: type[asyncio.BaseEventLoop]) -> int:
     """How often the `call_soon` of a subclass is called for tasks that sleep, wait for a future and are gathered."""
 
