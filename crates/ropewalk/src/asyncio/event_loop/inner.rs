@@ -204,9 +204,15 @@ impl Inner {
         self.tasks.borrow().tasks.get(index as usize)?.clone()
     }
 
+    /// The program's tasks that are not done.
     pub(in crate::asyncio) fn all_tasks(&self) -> Vec<AnyTask> {
+        self.tasks(|task| !task.hidden.get())
+    }
+
+    fn tasks(&self, which: impl Fn(&LocalRef) -> bool) -> Vec<AnyTask> {
         let slots = self.tasks.borrow();
-        slots.tasks.iter().flatten().cloned().map(AnyTask::new).collect()
+        let tasks = slots.tasks.iter().flatten().filter(|task| which(task));
+        tasks.cloned().map(AnyTask::new).collect()
     }
 
     /// Has a call made by the loop's pool.
@@ -366,7 +372,7 @@ impl Inner {
     pub(super) fn close(&self) {
         self.closing.set(true);
         // Futures first: their destructors may still cancel timers and wake tasks.
-        let tasks: Vec<_> = self.all_tasks();
+        let tasks = self.tasks(|_| true);
         tasks.iter().for_each(AnyTask::drop_future);
         self.signals.clear();
         remotes::remove(self.id);

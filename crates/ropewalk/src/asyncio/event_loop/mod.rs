@@ -42,7 +42,7 @@ pub struct ExceptionContext {
 /// others reach it by [`remote`](EventLoop::remote).
 ///
 /// Callbacks and tasks run in the order in which they became ready; what becomes ready in a turn runs in the next.
-/// Dropping the last handle closes the loop.
+/// Dropping the last handle closes the loop; a task or callback that keeps one keeps the loop, until [`close`](EventLoop::close).
 ///
 /// The child of a fork shares the kernel's part of the loop with its parent: it must not run it, for it would take events from there.
 /// Dropping it there is harmless, and so is a loop of the child's own, in another thread if the fork came from within a loop.

@@ -146,13 +146,14 @@ impl Shared {
     fn start(self: &Rc<Self>) {
         if !self.flushing.replace(true) {
             let shared = self.clone();
-            drop(create_task(async move {
+            let task = create_task(async move {
                 let _flushing = Flushing(&shared);
-                if let Err(error) = cancellable(shared.flush()).await? {
+                if let Err(error) = shared.flush().await {
                     shared.fail(error);
                 }
                 Ok(())
-            }));
+            });
+            task.hide(); // it writes what tasks that are cancelled have to say
         }
     }
 
@@ -214,7 +215,7 @@ impl Shared {
     }
 }
 
-/// The task that writes the buffer out, until it ends, in whatever way.
+/// The task that writes the buffer out, until it ends, by a panic of the stream or with its loop, too.
 struct Flushing<'a>(&'a Rc<Shared>);
 
 impl Drop for Flushing<'_> {
@@ -223,7 +224,7 @@ impl Drop for Flushing<'_> {
         shared.flushing.set(false);
         if shared.failure.borrow().is_none() && !shared.buffer.borrow().is_empty() {
             // What would be written now would come before what is left.
-            let why = "the task that wrote the buffer out was cancelled";
+            let why = "nobody writes the buffer out any more";
             shared.fail(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
         if let Some(how) = shared.ending.get() {

@@ -136,6 +136,11 @@ impl AnyTask {
         self.0.retrieved.set(true);
     }
 
+    /// Makes it the loop's own work: no task of the program's, which is shown and asked to end with the others.
+    pub(in crate::asyncio) fn hide(&self) {
+        self.0.hidden.set(true);
+    }
+
     /// Tells the loop's exception handler of a failure that nobody will ask for.
     pub(super) fn report(&self) {
         let Some(error) = self.failure() else { return };

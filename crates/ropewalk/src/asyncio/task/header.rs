@@ -74,6 +74,8 @@ pub(in crate::asyncio) struct Header {
     pub(super) retrieved: Cell<bool>,
     /// Who awaits the task has begun to wait.
     pub(super) waited: Cell<bool>,
+    /// Not one of the program's tasks.
+    pub(in crate::asyncio) hidden: Cell<bool>,
     pub(super) requests: Requests,
     /// The place among the loop's tasks.
     index: u32,
@@ -127,6 +129,7 @@ impl Header {
             detached: Cell::new(false),
             retrieved: Cell::new(false),
             waited: Cell::new(false),
+            hidden: Cell::new(false),
             requests: Requests::default(),
             index,
             number: inner.task_number(),
