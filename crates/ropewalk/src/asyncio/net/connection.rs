@@ -153,10 +153,11 @@ fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
         match TcpListener::bind_only(*address) {
             Ok(listener) => listeners.push(listener),
             Err(error) => {
-                let kind = error.kind();
-                let error = io::Error::new(kind, format!("cannot listen at {address}: {error}"));
-                match kind {
-                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => missing = error,
+                let number = error.raw_os_error();
+                let error = io::Error::new(error.kind(), format!("cannot listen at {address}: {error}"));
+                match number {
+                    // The address, or with it all of IPv6.
+                    Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => missing = error,
                     _ => return Err(error),
                 }
             }
