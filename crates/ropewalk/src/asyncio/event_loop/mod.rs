@@ -308,6 +308,23 @@ impl EventLoop {
 
     /// Sets who is told of failures that are nobody's: of callbacks, and of tasks whose outcome nobody asks for. `None`: the
     /// default, which prints them to standard error.
+    ///
+    /// ```
+    /// use ropewalk::asyncio::{EventLoop, ExceptionContext};
+    ///
+    /// let event_loop = EventLoop::new()?;
+    /// event_loop.set_exception_handler(Some(|_: &EventLoop, context: &ExceptionContext| {
+    ///     assert_eq!(context.message, "Exception in callback");
+    /// }));
+    /// let stop = event_loop.clone();
+    /// event_loop.call_soon(move || {
+    ///     stop.stop();
+    ///     panic!("a callback");
+    /// });
+    /// event_loop.run_forever()?;
+    /// event_loop.set_exception_handler(None::<fn(&EventLoop, &ExceptionContext)>);
+    /// # Ok::<(), ropewalk::asyncio::Error>(())
+    /// ```
     pub fn set_exception_handler(&self, handler: Option<impl Fn(&EventLoop, &ExceptionContext) + 'static>) {
         let handler = handler.map(|handler| Rc::new(handler) as Rc<_>);
         let old = self.0.exception_handler.replace(handler);
