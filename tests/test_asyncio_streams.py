@@ -415,6 +415,8 @@ def test_a_read_is_awaited_once() -> None:
         with pytest.warns(RuntimeWarning, match="coroutine 'StreamReader.readline' was never awaited"):
             reader.readline()
         unused = reader.read(1)
+        with pytest.raises(TypeError, match="can't send non-None value to a just-started coroutine"):
+            unused.send("value")
         unused.close()
         assert await reader.read(10) == b"ta"
 

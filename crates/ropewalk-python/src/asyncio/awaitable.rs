@@ -13,6 +13,11 @@ use super::raw::{self, Args, Part, Spec, method, wrapper};
 
 /// An instance that is awaited.
 pub(super) trait Steps: Part {
+    /// Whether it is a coroutine that has not begun, and so takes nothing that is sent.
+    fn is_fresh(&self) -> bool {
+        false
+    }
+
     /// Goes on, whatever was sent.
     fn go_on(&self, py: Python<'_>) -> PyResult<Step>;
 
@@ -159,14 +164,18 @@ pub(super) fn spec<T: Steps>(name: &'static CStr, doc: &'static CStr) -> Spec {
                 Awaitable<T: Steps>,
                 "send",
                 |this, args| {
-                    args.bind(["value"], 1, 1)?;
+                    let [value] = args.bind(["value"], 1, 1)?;
                     let py = this.py();
+                    if this.steps::<T>().is_fresh() && value.is_some_and(|value| !value.is_none()) {
+                        let message = "can't send non-None value to a just-started coroutine";
+                        return Err(PyTypeError::new_err(message));
+                    }
                     let next = this.steps::<T>().go_on(py)?.into_next(py)?;
                     // SAFETY: an owned reference, or NULL for the end without a value.
                     let next = unsafe { Bound::from_owned_ptr_or_opt(py, next) };
                     next.ok_or_else(|| PyStopIteration::new_err(()))
                 },
-                "Go on, whatever the value."
+                "Go on; the value is None at first, and may be any then."
             ),
             method!(
                 Awaitable<T: Steps>,

@@ -144,6 +144,10 @@ fn unraisable(py: Python<'_>, body: impl FnOnce() -> PyResult<()>) {
 }
 
 impl<T: Operation> Steps for Call<T> {
+    fn is_fresh(&self) -> bool {
+        self.phase.get() == Phase::Fresh
+    }
+
     fn go_on(&self, py: Python<'_>) -> PyResult<Step> {
         let phase = self.phase.get();
         if phase == Phase::Running {
