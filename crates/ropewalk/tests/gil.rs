@@ -253,6 +253,24 @@ fn a_wait_under_the_longest_interval_does_not_overflow() {
 }
 
 #[test]
+fn a_thread_that_comes_back_to_a_lock_that_nobody_had_has_not_switched() {
+    let gil = Gil::new(());
+    let mut others = Vec::new();
+    for size in 0..100 {
+        drop(gil.acquire());
+        // Memory that was the thread's place at the lock is somebody else's by now.
+        others.extend((0..8).map(|_| vec![0_u8; size]));
+    }
+    assert_eq!(gil.statistics().switches, 1);
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| drop(gil.acquire())).join().unwrap();
+        }
+    });
+    assert_eq!(gil.statistics().switches, 11);
+}
+
+#[test]
 fn statistics_count_switches_and_waits_thread_by_thread() {
     let gil = Gil::new(());
     gil.set_switch_interval(Duration::from_micros(50)).unwrap();

@@ -38,8 +38,7 @@
 //   drop it; see `word.rs`, which names its transitions.
 // - `value` belongs to whoever holds the lock: the thread whose transition set `HELD`, or the one to which
 //   the holder granted it.
-// - `last` (who held the lock last) is read and written by the holder only; relaxed, since the lock itself
-//   orders it.
+// - `last` (who held the lock last) is read and written by the holder only.
 // - `queue` is under its mutex. As long as anybody queues, `word` changes under that mutex only.
 // - A `Slot` belongs to one thread. Others set its `signal`, under the queue's mutex, and read its statistics.
 //
@@ -61,7 +60,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::Ordering;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, lock};
 
@@ -91,8 +90,8 @@ const SWITCH_INTERVAL: Duration = Duration::from_millis(5);
 /// does not exist there.
 pub struct Gil<T = ()> {
     word: Word,
-    /// The address of the slot of the thread that held the lock last.
-    last: AtomicUsize,
+    /// The thread that held the lock last.
+    last: UnsafeCell<Option<ThreadId>>,
     /// In nanoseconds. A setting on its own: relaxed.
     interval: AtomicU64,
     shared: Mutex<Shared>,
@@ -108,8 +107,8 @@ struct Shared {
     ended: Statistics,
 }
 
-// SAFETY: the value is reached through a guard only, and one guard at a time holds the lock; so `&Gil<T>` in
-// many threads moves `T` between them, which is what `Send` permits. Nobody gets `&T` in two threads at once
+// SAFETY: `last` is the holder's. The value is reached through a guard only, and one guard at a time holds the lock; so
+// `&Gil<T>` in many threads moves `T` between them, which is what `Send` permits. Nobody gets `&T` in two threads at once
 // except by sharing a guard, which asks for `T: Sync` itself.
 unsafe impl<T: Send> Sync for Gil<T> {}
 
@@ -123,7 +122,7 @@ impl<T> Gil<T> {
     pub fn with_policy(value: T, policy: Policy) -> Self {
         Self {
             word: Word::new(),
-            last: AtomicUsize::new(0),
+            last: UnsafeCell::new(None),
             interval: AtomicU64::new(nanos(SWITCH_INTERVAL)),
             shared: Mutex::new(Shared {
                 queue: Queue::new(policy),
@@ -219,12 +218,9 @@ impl<T> Gil<T> {
     /// The books of a thread that has just got the lock.
     #[inline]
     fn begin(&self, slot: &Arc<Slot>) {
-        let me = Arc::as_ptr(slot).addr();
-        let switched = self.last.load(Ordering::Relaxed) != me;
-        if switched {
-            self.last.store(me, Ordering::Relaxed);
-        }
-        slot.begins(switched);
+        // SAFETY: this thread holds the lock, and its holder alone uses `last`.
+        let last = unsafe { &mut *self.last.get() };
+        slot.begins(last.replace(slot.id) != Some(slot.id));
     }
 
     /// Gets the lock for a thread that comes from outside and finds it held or wanted.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use super::statistics::{Statistics, ThreadStatistics};
 use crate::park::{Futex, Wake, spin};
 use crate::sync::atomic::Ordering;
-use crate::sync::thread::{self, Thread};
+use crate::sync::thread::{self, Thread, ThreadId};
 
 /// Queued and awake.
 const WAITING: u32 = 0;
@@ -26,6 +26,7 @@ pub(super) enum Signal {
 /// itself needs no order: relaxed.
 pub(super) struct Slot {
     thread: Thread,
+    pub(super) id: ThreadId,
     signal: Futex,
     /// When the present hold began by the coarse clock, in nanoseconds; 0 without one.
     since: AtomicU64,
@@ -37,8 +38,10 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new() -> Self {
+        let thread = thread::current();
         Self {
-            thread: thread::current(),
+            id: thread.id(),
+            thread,
             signal: Futex::new(WAITING),
             since: AtomicU64::new(0),
             switches: AtomicU64::new(0),
