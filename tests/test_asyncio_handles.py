@@ -57,13 +57,6 @@ variable: contextvars.ContextVar[object] = contextvars.ContextVar("variable")
 all_kinds = pytest.mark.parametrize("make", [soon, soon_with_many, later, at_once, in_context, reading])
 
 
-@pytest.fixture
-def loop() -> Iterator[EventLoop]:
-    loop = EventLoop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture(autouse=True)
 def no_collection_in_between() -> Iterator[None]:
     gc.disable()
