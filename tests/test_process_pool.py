@@ -284,6 +284,38 @@ def test_shutdown_returns_after_the_callbacks(tmp_path):
     assert sorted(seen) == [n**3 for n in range(100)]
 
 
+def test_shutdown_returns_after_callbacks_that_take_longer_than_the_workers_to_exit():
+    gate, seen = threading.Event(), []
+
+    def callback(future):
+        gate.wait(HANG)
+        seen.append(future.result())
+
+    pool = ProcessPoolExecutor(max_workers=1)
+    future = pool.submit(calls.cube, 3)
+    future.add_done_callback(callback)
+    assert future.result(HANG) == 27
+    closer = threading.Thread(target=lambda: (pool.shutdown(), seen.append("shut down")))
+    closer.start()
+    while pool.statistics().workers:  # they have exited, and the callback has not returned
+        time.sleep(0.001)
+    gate.set()
+    closer.join(HANG)
+    assert seen == [27, "shut down"]
+
+
+def test_shutdown_in_a_callback_does_not_wait_for_the_callback():
+    ended = threading.Event()
+    pool = ProcessPoolExecutor(max_workers=1)
+
+    def callback(future):
+        pool.shutdown()
+        ended.set()
+
+    pool.submit(calls.cube, 3).add_done_callback(callback)
+    assert ended.wait(HANG)
+
+
 def test_wait_and_as_completed_take_them(pool):
     futures = [pool.submit(calls.cube, n) for n in range(20)]
     assert wait(futures, HANG).done == set(futures)

@@ -184,7 +184,7 @@ class ProcessPoolExecutor(_native.ProcessPoolExecutor, Executor, concurrent.futu
         return Statistics(*self._statistics())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls; with `wait`, return when the pending ones are over and the workers have exited.
+        """Accept no more calls; with `wait`, return when calls and callbacks are over and the workers gone.
 
         With `cancel_futures`, calls that have not begun are cancelled. Can be called again.
         """

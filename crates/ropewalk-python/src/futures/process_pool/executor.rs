@@ -255,7 +255,7 @@ impl ProcessPoolExecutor {
         Ok(in_time && ready)
     }
 
-    /// Accept no more calls; with `wait`, return when all workers have exited.
+    /// Accept no more calls; with `wait`, return when all workers have exited and callbacks have been called.
     fn _shutdown(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
         let Some(parts) = self.parts.get() else {
             return Ok(());
@@ -268,6 +268,9 @@ impl ProcessPoolExecutor {
         if wait {
             while !parts.pool.has_ended() {
                 waits::wait(py, None, |until| parts.pool.wait_for_end(until))?;
+            }
+            while parts.notifier.owes() {
+                waits::wait(py, None, |until| parts.notifier.wait_until_told(until))?;
             }
         }
         parts.notifier.close();

@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Instant;
 
 use pyo3::prelude::*;
-use ropewalk::park::Futex;
+use ropewalk::park::{Futex, Wake};
 
 use super::super::future::Future;
 
@@ -18,15 +20,19 @@ pub(crate) struct Notifier {
     parts: Mutex<Parts>,
     /// Changes with each thing to do.
     word: Futex,
+    /// Changes when nothing is owed any more.
+    told: Futex,
 }
 
 #[derive(Default)]
 struct Parts {
     done: VecDeque<Py<Future>>,
-    /// Futures that will be handed over when they are done.
+    /// Futures of which Python code has not been told yet.
     owed: usize,
     started: bool,
     closed: bool,
+    /// The notifier's own.
+    thread: Option<ThreadId>,
 }
 
 impl Notifier {
@@ -34,6 +40,7 @@ impl Notifier {
         Arc::new(Self {
             parts: Mutex::default(),
             word: Futex::new(0),
+            told: Futex::new(0),
         })
     }
 
@@ -50,16 +57,50 @@ impl Notifier {
         };
         if start {
             let handle = NotifierThread(self.clone());
-            py.import("ropewalk.futures.process")?
-                .call_method1("_start_notifier", (handle,))?;
+            let started = py
+                .import("ropewalk.futures.process")
+                .and_then(|module| module.call_method1("_start_notifier", (handle,)));
+            if let Err(error) = started {
+                self.parts().started = false;
+                self.is_told();
+                return Err(error);
+            }
         }
         Ok(())
     }
 
     /// The expected future was done already.
     pub(crate) fn never_mind(&self) {
-        self.parts().owed -= 1;
+        self.is_told();
         self.wake();
+    }
+
+    /// One future less is owed.
+    fn is_told(&self) {
+        let mut parts = self.parts();
+        parts.owed -= 1;
+        if parts.owed == 0 {
+            drop(parts);
+            // Release: pairs with the load in `wait_until_told`.
+            self.told.fetch_add(1, Ordering::Release);
+            self.told.wake_all();
+        }
+    }
+
+    /// Whether Python code is still to be told of something; in a callback, which is being told, never.
+    pub(super) fn owes(&self) -> bool {
+        let parts = self.parts();
+        parts.owed > 0 && parts.thread != Some(thread::current().id())
+    }
+
+    /// Waits until nothing is owed, a signal or `deadline`.
+    pub(super) fn wait_until_told(&self, deadline: Option<Instant>) -> Wake {
+        // Acquire, and before the look: what is told after it changes the word that the kernel compares.
+        let seen = self.told.load(Ordering::Acquire);
+        if !self.owes() {
+            return Wake::Woken;
+        }
+        self.told.wait(seen, deadline)
     }
 
     /// Hands a future over that is done. Needs no GIL.
@@ -86,7 +127,6 @@ impl Notifier {
             {
                 let mut parts = self.parts();
                 if let Some(future) = parts.done.pop_front() {
-                    parts.owed -= 1;
                     return Some(future);
                 }
                 if parts.closed && parts.owed == 0 {
@@ -106,10 +146,12 @@ pub(crate) struct NotifierThread(Arc<Notifier>);
 impl NotifierThread {
     /// Tell callbacks and waiters until there is nothing more to tell: the body of the thread.
     fn work(&self, py: Python<'_>) {
+        self.0.parts().thread = Some(thread::current().id());
         while let Some(future) = py.detach(|| self.0.next()) {
             if let Err(error) = Future::settle_from_pool(future.bind(py)) {
                 error.write_unraisable(py, Some(future.bind(py)));
             }
+            self.0.is_told();
         }
     }
 }
