@@ -77,9 +77,7 @@ impl<'py> Scheduler<'py> {
         event_loop.engine(py)?.push_at(nanos(when), entry);
         Ok(handle.into_any())
     }
-}
 
-impl<'py> Scheduler<'py> {
     fn create_task(&self, args: Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (self.py(), self.event_loop());
         let factory = this.get().task_factory.get(py).borrow();
